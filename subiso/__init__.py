@@ -1,0 +1,94 @@
+"""Dart's isolates for Python: real parallelism inside one process, with the packages you already use.
+
+The map of the package, from policy down to mechanism; imports point downwards only:
+
+    isolate                     starting isolates, and the handles on them
+    listening   futures         handlers of ports; results
+    ports                       what messages go through
+    entry                       the inside of an isolate
+    messages  functions  failures    what can be sent, and how
+    errors
+    _kernel/                    what makes isolates run; it knows no policy
+        nursery  worker             interpreters: made and lent in main; lived in
+        forks  exits  scrub  interrupt  extensions  interpreters
+        attendant  waiting  output  setting
+        node                        this interpreter's place among the others
+        mailbox                     ports' inboxes, and how threads wait
+        links  semaphore            streams of records through shared memory
+        arena  doorbell  protocol   where everything lies; waking; what travels
+    cli/                        the command line
+
+Names are loaded when they are first used: inside an isolate only what it needs is imported.
+"""
+
+from subiso._kernel import interpreters as _interpreters
+
+_interpreters.check()
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from subiso._kernel.interrupt import IsolateKilled as IsolateKilled
+    from subiso.errors import BrokenIsolatePool as BrokenIsolatePool
+    from subiso.errors import IsolateError as IsolateError
+    from subiso.errors import IsolateKilledError as IsolateKilledError
+    from subiso.errors import IsolateSpawnError as IsolateSpawnError
+    from subiso.errors import IsolateTimeoutError as IsolateTimeoutError
+    from subiso.errors import MessageTypeError as MessageTypeError
+    from subiso.errors import NoSendersError as NoSendersError
+    from subiso.errors import PortClosedError as PortClosedError
+    from subiso.errors import PortEmpty as PortEmpty
+    from subiso.errors import PortFull as PortFull
+    from subiso.errors import RemoteError as RemoteError
+    from subiso.errors import RemoteTraceback as RemoteTraceback
+    from subiso.errors import SendError as SendError
+    from subiso.futures import IsolateFuture as IsolateFuture
+    from subiso.isolate import Isolate as Isolate
+    from subiso.isolate import compute as compute
+    from subiso.listening import Subscription as Subscription
+    from subiso.ports import ReceivePort as ReceivePort
+    from subiso.ports import SendPort as SendPort
+    from subiso.ports import aselect as aselect
+    from subiso.ports import select as select
+
+_HOMES = {
+    "Isolate": "isolate",
+    "compute": "isolate",
+    "IsolateFuture": "futures",
+    "Subscription": "listening",
+    "ReceivePort": "ports",
+    "SendPort": "ports",
+    "select": "ports",
+    "aselect": "ports",
+    "IsolateKilled": "_kernel.interrupt",
+    "BrokenIsolatePool": "errors",
+    "IsolateError": "errors",
+    "IsolateKilledError": "errors",
+    "IsolateSpawnError": "errors",
+    "IsolateTimeoutError": "errors",
+    "MessageTypeError": "errors",
+    "NoSendersError": "errors",
+    "PortClosedError": "errors",
+    "PortEmpty": "errors",
+    "PortFull": "errors",
+    "RemoteError": "errors",
+    "RemoteTraceback": "errors",
+    "SendError": "errors",
+}
+
+__all__ = [*_HOMES]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'subiso' has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(f"subiso.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,124 @@
+"""The memory that every isolate of the process sees, and where each thing lies in it.
+
+One memory file, mapped whole by every interpreter. Nothing is allocated in it: a slot is a place where an interpreter
+can live, and the place of everything that belongs to a slot, or to a pair of slots, is computed from slot numbers. Slots
+are for ever; interpreters come and go in them. The file is sparse: only the pages that were touched are real.
+
+Guarantees
+    Every word has one writer, except the dirty flags, which a sender sets and the receiver clears.
+    A message that has been published does not depend on the interpreter that wrote it.
+
+Assumptions
+    A store to an aligned eight-byte word through a memoryview is one store, and stores become visible in the order
+    in which they were made (x86-64). Where a store must be seen before a later load, `Arena.fence` stands between them.
+"""
+
+import mmap
+import os
+from _thread import allocate_lock
+
+SLOTS = 1040  # main, a thousand isolates, and spares
+PORTS = 16384  # open ports per slot
+RING = 8192  # bytes of the ring between two slots, its control words included
+
+# A home, by slot: a page of words, a page of flags, then two words for each port.
+_PAGE = 4096
+_DIRTY = _PAGE
+_WATCHERS = _PAGE + 2048
+_PORTS = 2 * _PAGE
+_HOME = _PORTS + PORTS * 16
+_RINGS = SLOTS * _HOME
+SIZE = _RINGS + SLOTS * SLOTS * RING
+
+# Words of a home.
+ISOLATE = 0  # which isolate lives here; 0: none
+SERIAL = 1  # how many ports were ever opened here
+SLEEPING = 8  # whether somebody here must be woken by the doorbell (a cache line of its own)
+DOORBELL = 16  # the descriptor that wakes this slot
+CONTROL = 17  # the descriptor that takes control messages
+
+# An address names a port for ever: slot, serial number, index among the slot's ports.
+_SLOT_SHIFT, _SERIAL_SHIFT = 53, 14
+
+
+def address_of(slot: int, serial: int, index: int) -> int:
+    """Return the address of the port that is the ``serial``-th of its slot and stands at ``index`` there."""
+    return slot << _SLOT_SHIFT | serial << _SERIAL_SHIFT | index
+
+
+def slot_of(address: int) -> int:
+    """Return the slot where the port lives."""
+    return address >> _SLOT_SHIFT
+
+
+class Arena:
+    """One interpreter's view of the shared memory.
+
+    Attributes:
+        descriptor: the memory file.
+        memory: all of it, by bytes.
+        words: all of it, by eight-byte words.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.memory = mmap.mmap(descriptor, SIZE)
+        self.words = memoryview(self.memory).cast("Q")
+        self._fence = allocate_lock()
+
+    @classmethod
+    def create(cls) -> "Arena":
+        """Make the process's shared memory."""
+        return cls(memory_file("subiso", SIZE))
+
+    def fence(self) -> None:
+        """Let no load that follows be made before a store that precedes (a lock's atomic operations do that)."""
+        self._fence.acquire()
+        self._fence.release()
+
+    def close(self) -> None:
+        """Unmap this view; the memory file stays for the others."""
+        self.words.release()
+        self.memory.close()
+
+    @staticmethod
+    def home(slot: int) -> int:
+        """Return the index of the first word of the slot's home."""
+        return slot * _HOME >> 3
+
+    @staticmethod
+    def dirty(slot: int) -> int:
+        """Return where the flags begin that senders set for the slot, one byte for each sending slot."""
+        return slot * _HOME + _DIRTY
+
+    @staticmethod
+    def watchers(slot: int) -> int:
+        """Return where the flags begin of the slots that want to know when the isolate in this one ends."""
+        return slot * _HOME + _WATCHERS
+
+    @staticmethod
+    def port(address: int) -> int:
+        """Return the index of the two words of a port: the address while it is open, and its semaphore's descriptor."""
+        return ((address >> _SLOT_SHIFT) * _HOME + _PORTS + (address & (PORTS - 1)) * 16) >> 3
+
+    @staticmethod
+    def ring(sender: int, receiver: int) -> int:
+        """Return where the ring from one slot to another begins."""
+        return _RINGS + (receiver * SLOTS + sender) * RING
+
+
+def memory_file(name: str, size: int) -> int:
+    """Return the descriptor of a new memory file of ``size`` zero bytes."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create(name)
+    else:  # macOS: a file that has no name
+        import tempfile
+
+        descriptor, path = tempfile.mkstemp(prefix=name)
+        os.unlink(path)
+    try:
+        os.ftruncate(descriptor, size)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor

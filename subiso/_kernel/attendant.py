@@ -1,0 +1,62 @@
+"""A thread that pumps the mailbox where nobody waits: for futures, descriptors and deadlines. Made when first needed."""
+
+import heapq
+import itertools
+import threading
+from time import monotonic
+
+from subiso._kernel.mailbox import Waitable
+from subiso._kernel.node import Node
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Attendant:
+    """The attendant of one node; in main a daemon thread, in an isolate one that ends with the isolate."""
+
+    def __init__(self, node: Node, daemon: bool) -> None:
+        self._node = node
+        self._event = Waitable()
+        self._stopped = False
+        self._deadlines: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._attend, name="subiso-attendant", daemon=daemon)
+        self._thread.start()
+
+    def call_at(self, deadline: float, function: "Callable[[], None]") -> None:
+        """Call ``function``, which must not block, when the monotonic clock reaches ``deadline``."""
+        with self._lock:
+            heapq.heappush(self._deadlines, (deadline, next(self._order), function))
+        self._event.notify()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopped = True
+        self._event.notify()
+        self._thread.join()
+
+    def _attend(self) -> None:
+        while not self._stopped:
+            first = self._deadlines[0][0] if self._deadlines else None
+            self._node.mailbox.attend([self._event], lambda first=first: self._stopped or self._is_earlier(first), first)
+            while self._deadlines and self._deadlines[0][0] <= monotonic():
+                with self._lock:
+                    _, _, function = heapq.heappop(self._deadlines)
+                function()
+
+    def _is_earlier(self, first: float | None) -> bool:
+        return bool(self._deadlines) and self._deadlines[0][0] != first
+
+
+def of(node: Node) -> Attendant:
+    """Return the node's attendant, made at the first call."""
+    attendant: Attendant | None = node.locals.get("attendant")
+    if attendant is None:
+        with node.lock:
+            attendant = node.locals.get("attendant")
+            if attendant is None:
+                attendant = node.locals["attendant"] = Attendant(node, daemon=node.slot == 0)
+    return attendant

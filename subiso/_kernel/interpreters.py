@@ -1,0 +1,75 @@
+"""The only file that knows Python versions.
+
+3.14 and later: `concurrent.interpreters`. 3.13: `interpreters-pep-734`. 3.12: the same few calls over the standard
+library's private modules (that package's companion for 3.12 is built against the insides of one patch release and can
+crash on others, so it is never imported).
+
+Tested on 3.12.1, 3.13.0, 3.14.10 and 3.15.2.
+"""
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Interpreter(Protocol):
+        """An interpreter of its own: made, run and closed by one and the same thread."""
+
+        def exec(self, code: str, /) -> None: ...
+        def close(self) -> None: ...
+
+
+def check() -> None:
+    """Refuse, in one sentence, a Python that has no interpreters with a GIL of their own.
+
+    Raises:
+        ImportError: always with the reason.
+    """
+    if sys.implementation.name != "cpython":
+        raise ImportError(f"subiso needs CPython's own interpreters; this is {sys.implementation.name}")
+    if sys.version_info < (3, 12):
+        raise ImportError("subiso needs CPython 3.12 or later")
+    if sys.platform == "win32":
+        raise ImportError("subiso does not run on Windows yet; it needs memory files and pipes of POSIX")
+    if "free-threading" in sys.version or not getattr(sys, "_is_gil_enabled", lambda: True)():
+        raise ImportError("subiso needs a build with a GIL for each interpreter; on a free-threaded build use threads")
+
+
+if sys.version_info >= (3, 13):
+
+    def create() -> "Interpreter":
+        """Make an interpreter with its own GIL and memory."""
+        if sys.version_info >= (3, 14):
+            from concurrent import interpreters
+        else:
+            from interpreters_backport import interpreters
+        return interpreters.create()  # type: ignore[no-any-return,unused-ignore]
+
+else:
+
+    class _Interpreter:
+        def __init__(self) -> None:
+            import _xxsubinterpreters
+
+            self._module = _xxsubinterpreters
+            self._id = _xxsubinterpreters.create(isolated=True)
+
+        def exec(self, code: str, /) -> None:
+            self._module.run_string(self._id, code)
+
+        def close(self) -> None:
+            self._module.destroy(self._id)
+
+    def create() -> "Interpreter":
+        """Make an interpreter with its own GIL and memory."""
+        return _Interpreter()
+
+
+# Before 3.14, several interpreters that import these for the first time at once abort the process.
+IMPORT_IN_MAIN_FIRST: tuple[str, ...] = (
+    () if sys.version_info >= (3, 14) else ("_datetime", "_decimal", "_ctypes", "_uuid", "_zoneinfo", "_elementtree")
+)
+
+# Whether a process in which isolates have lived may abort in its finalization, so that it must end without one.
+EXIT_NEEDS_HELP = sys.version_info < (3, 13)

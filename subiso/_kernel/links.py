@@ -1,0 +1,286 @@
+"""One-way streams of records between two slots, without a lock between the two sides.
+
+A stream begins in the ring that the pair of slots owns. Where a record does not fit, the stream goes on in a *segment*, a
+memory file as long as it must be, and comes home when the reader has caught up. A position in the stream is the number
+of bytes written since the pair of slots was first used; the tail is published by the writer, the head by the reader.
+
+Guarantees
+    A record is seen whole or not at all: its bytes are written before the tail moves.
+    Nothing is overwritten before it was read: the writer goes home only when head and tail are equal, and does not
+    pass the point where it left the ring before the reader has come home too.
+    Either side can be left (`park`) and taken up again by the next interpreter in the slot.
+
+A descriptor in a record belongs to whoever reads the record: the reader closes a segment's when the stream leaves it.
+"""
+
+import mmap
+import os
+import struct
+from _thread import allocate_lock
+
+from subiso._kernel import arena, doorbell, protocol
+from subiso._kernel.arena import Arena, memory_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections import deque
+
+# Control words of a ring: the writer's line, then the reader's.
+_TAIL, _WRITER_ORIGIN, _WRITER_SEGMENT, _WRITER_SIZE, _WRITER_ENTERED = 0, 1, 2, 3, 4
+_HEAD, _READER_ORIGIN, _READER_SEGMENT, _READER_SIZE = 8, 9, 10, 11
+_CONTROL = 128  # bytes
+
+_BIAS = 1 << 62  # added to an origin where it is stored: a ring's is negative at first, and 0 says "never used"
+
+_HEADER = 16
+_RESERVE = 32  # bytes kept free at the end of a ring or segment for the record that leads out of it
+_END = arena.RING - _CONTROL - _RESERVE  # records in the ring end here
+_FIRST_SEGMENT, _LAST_SEGMENT = 1 << 18, 1 << 24  # bytes; each is twice the one before while the reader lags
+
+LARGE = 1 << 18  # bytes; a message of this size or more gets a memory file of its own
+_ALIGNMENT = 64  # of buffers in such a file
+
+
+class Segment:
+    """A memory file that is mapped here."""
+
+    __slots__ = ("descriptor", "memory", "size", "words")
+
+    def __init__(self, descriptor: int, size: int) -> None:
+        self.descriptor = descriptor
+        self.size = size
+        self.memory = mmap.mmap(descriptor, size)
+        self.words = memoryview(self.memory).cast("Q")
+
+    def unmap(self) -> None:
+        self.words.release()
+        self.memory.close()
+
+
+class Writer:
+    """The sending side of a stream; any thread of its interpreter may use it."""
+
+    def __init__(self, shared: Arena, sender: int, receiver: int) -> None:
+        self._arena = shared
+        self._start = Arena.ring(sender, receiver) + _CONTROL
+        self._control = Arena.ring(sender, receiver) >> 3
+        self._lock = allocate_lock()
+        self._next_size = _FIRST_SEGMENT
+        self._dirty = Arena.dirty(receiver) + sender
+        self._sleeping = Arena.home(receiver) + arena.SLEEPING
+        words, control = shared.words, self._control
+        self._entered = words[control + _WRITER_ENTERED]
+        origin = words[control + _WRITER_ORIGIN]
+        if descriptor := words[control + _WRITER_SEGMENT]:
+            self._use(Segment(descriptor - 1, words[control + _WRITER_SIZE]), origin - _BIAS)
+        else:
+            self._use(None, origin - _BIAS if origin else -self._start)
+            self._limit = words[control + _TAIL]  # ask for the reader's head before the first record
+
+    def _use(self, segment: Segment | None, origin: int) -> None:
+        """Write to ``segment``, or to the ring: the byte at stream position p lies at p - origin."""
+        source = self._arena if segment is None else segment
+        end = self._start + _END if segment is None else segment.size - _RESERVE
+        memory, words = source.memory, source.words
+        self._segment, self._memory, self._words, self._origin, self._limit = segment, memory, words, origin, origin + end
+
+    def write(self, kind: int, address: int, payload: bytes) -> None:
+        """Publish one record and wake the reader if it sleeps. Never blocks; the memory that waits for a slow reader is bounded only by the system's.
+
+        Raises:
+            OSError: there is no memory or descriptor for a new segment; nothing was sent.
+        """
+        length = len(payload)
+        size = length + 23 & -8
+        published, control = self._arena.words, self._control
+        with self._lock:
+            tail = published[control]
+            if tail + size > self._limit:
+                self._make_room(size)
+                tail = published[control]
+            position = tail - self._origin
+            start = position + _HEADER
+            self._memory[start : start + length] = payload
+            words = self._words
+            words[position >> 3] = length << 8 | kind
+            words[(position >> 3) + 1] = address
+            published[control] = tail + size
+        self._arena.memory[self._dirty] = 1
+        self._arena.fence()
+        if published[self._sleeping]:
+            doorbell.ring(published[self._sleeping - arena.SLEEPING + arena.DOORBELL])
+
+    def _make_room(self, size: int) -> None:
+        tail, head = self._arena.words[self._control + _TAIL], self._arena.words[self._control + _HEAD]
+        used = tail - self._origin - self._start
+        if self._segment is None and head >= self._entered:
+            self._limit = self._origin + self._start + _END
+            if tail + size <= self._limit:
+                return
+        if head == tail and size <= _END and (self._segment is not None or used >= size + _RESERVE):
+            self._go_home(tail)
+        else:
+            self._open_segment(tail, size)
+
+    def _go_home(self, tail: int) -> None:
+        """Continue at the start of the ring; the reader has read everything, so nothing there is still wanted."""
+        left = self._segment
+        position = tail - self._origin
+        self._words[position >> 3] = protocol.HOME
+        self._next_size = _FIRST_SEGMENT
+        published, control = self._arena.words, self._control
+        memory, words = self._arena.memory, published
+        tail += _HEADER
+        origin = tail - self._start
+        # Back from the ring's own end: until the reader follows, the record that sends it must not be overwritten.
+        limit = origin + (self._start + _END if left is not None else position)
+        # Here and in _open_segment: no call stands between these stores, so no signal handler can come between them.
+        self._segment, self._memory, self._words, self._origin, self._limit = None, memory, words, origin, limit
+        self._entered = tail
+        published[control] = tail
+        if left is not None:
+            left.unmap()
+
+    def _open_segment(self, tail: int, size: int) -> None:
+        length = max(self._next_size, 1 << (size + _RESERVE - 1).bit_length())
+        descriptor = memory_file("subiso-segment", length)
+        try:
+            segment = Segment(descriptor, length)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        left = self._segment
+        word = tail - self._origin >> 3
+        self._words[word] = 16 << 8 | protocol.JUMP
+        self._words[word + 2] = descriptor
+        self._words[word + 3] = length
+        self._next_size = min(length * 2, _LAST_SEGMENT)
+        published, control = self._arena.words, self._control
+        memory, words = segment.memory, segment.words
+        tail += _RESERVE
+        self._segment, self._memory, self._words, self._origin = segment, memory, words, tail
+        self._limit = tail + length - _RESERVE
+        published[control] = tail
+        if left is not None:
+            left.unmap()
+
+    def park(self) -> None:
+        """Leave the stream to the next interpreter in this slot."""
+        with self._lock:
+            words, control = self._arena.words, self._control
+            words[control + _WRITER_ORIGIN] = self._origin + _BIAS
+            words[control + _WRITER_ENTERED] = self._entered
+            words[control + _WRITER_SEGMENT] = 0
+            if self._segment is not None:
+                words[control + _WRITER_SIZE] = self._segment.size
+                words[control + _WRITER_SEGMENT] = self._segment.descriptor + 1
+                self._segment.unmap()
+
+
+Record = tuple[int, int, bytes]  # kind, address, payload
+
+
+class Reader:
+    """The receiving side of a stream; its mailbox calls it under a lock."""
+
+    def __init__(self, shared: Arena, sender: int, receiver: int) -> None:
+        self._arena = shared
+        self._start = Arena.ring(sender, receiver) + _CONTROL
+        self._control = Arena.ring(sender, receiver) >> 3
+        words, control = shared.words, self._control
+        origin = words[control + _READER_ORIGIN]
+        self._origin = origin - _BIAS if origin else -self._start
+        self._segment: Segment | None = None
+        if descriptor := words[control + _READER_SEGMENT]:
+            self._segment = Segment(descriptor - 1, words[control + _READER_SIZE])
+
+    def read(self, backlog: "deque[Record]") -> None:
+        """Append the records that have been published since the last call to ``backlog``."""
+        published, control = self._arena.words, self._control
+        tail, head = published[control + _TAIL], published[control + _HEAD]
+        if head == tail:
+            return
+        records: list[Record] = []
+        left: list[Segment] = []
+        segment, origin = self._segment, self._origin
+        source = self._arena if segment is None else segment
+        memory, words = source.memory, source.words
+        while head != tail:
+            position = head - origin
+            header = words[position >> 3]
+            kind, length = header & 255, header >> 8
+            head += length + 23 & -8
+            if kind > protocol.HOME:
+                start = position + _HEADER
+                records.append((kind, words[(position >> 3) + 1], memory[start : start + length]))
+                continue
+            if segment is not None:
+                left.append(segment)
+            if kind == protocol.JUMP:
+                segment = Segment(words[(position >> 3) + 2], words[(position >> 3) + 3])
+                origin, memory, words = head, segment.memory, segment.words
+            else:
+                segment = None
+                origin, memory, words = head - self._start, self._arena.memory, self._arena.words
+        # No call stands between these stores, so no signal handler can come between them.
+        self._segment, self._origin = segment, origin
+        backlog += records
+        published[control + _HEAD] = head
+        for one in left:
+            one.unmap()
+            os.close(one.descriptor)
+
+    def park(self) -> None:
+        """Leave the stream to the next interpreter in this slot."""
+        words, control = self._arena.words, self._control
+        words[control + _READER_ORIGIN] = self._origin + _BIAS
+        words[control + _READER_SEGMENT] = 0
+        if self._segment is not None:
+            words[control + _READER_SIZE] = self._segment.size
+            words[control + _READER_SEGMENT] = self._segment.descriptor + 1
+            self._segment.unmap()
+
+
+def pack_large(kind: int, body: bytes, buffers: list[memoryview]) -> bytes:
+    """Copy a message into a memory file of its own and return the payload of the record that carries it.
+
+    Raises:
+        OSError: there is no memory or descriptor for it.
+    """
+    lengths = [len(body), *(buffer.nbytes for buffer in buffers)]
+    size = sum(length + _ALIGNMENT - 1 & -_ALIGNMENT for length in lengths)
+    descriptor = memory_file("subiso-message", max(size, 1))
+    try:
+        memory = mmap.mmap(descriptor, max(size, 1))
+        place = 0
+        for part, length in zip([body, *buffers], lengths, strict=True):
+            memory[place : place + length] = part
+            place += length + _ALIGNMENT - 1 & -_ALIGNMENT
+        memory.close()
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return struct.pack(f"{3 + len(lengths)}Q", descriptor, size, kind, *lengths)
+
+
+def unpack(kind: int, payload: bytes) -> "tuple[int, bytes | memoryview, list[memoryview]]":
+    """Open a record: the message's kind, its body and its buffers. A large message's own its memory from now on."""
+    if kind != protocol.LARGE:
+        return kind, payload, []
+    descriptor, size, kind, *lengths = memoryview(payload).cast("Q")
+    try:
+        whole = memoryview(mmap.mmap(descriptor, max(size, 1)))
+    finally:
+        os.close(descriptor)
+    parts = []
+    place = 0
+    for length in lengths:
+        parts.append(whole[place : place + length])
+        place += length + _ALIGNMENT - 1 & -_ALIGNMENT
+    return kind, parts[0], parts[1:]
+
+
+def discard(kind: int, payload: bytes) -> None:
+    """Let go of what a record holds that nobody will read."""
+    if kind == protocol.LARGE:
+        os.close(memoryview(payload).cast("Q")[0])

@@ -1,0 +1,478 @@
+"""One interpreter's post: what arrives for its ports, what it sends, and how its threads wait.
+
+A mailbox has no thread. Whoever waits does the work: it *pumps*, moving what has arrived from the rings into the inboxes
+of the ports, first in a short bounded spin, then each time the doorbell rings. Only one blocked thread at a time listens
+to the doorbell, the *sentinel*; the others sleep on a lock of their own until something came for them or the sentinel
+leaves. Event loops watch the doorbell's descriptor beside it.
+
+Races, and what closes them
+    A sender publishes, then looks whether the receiver sleeps; the receiver says that it sleeps, then looks for
+    messages. Each has a fence in between, so at least one of them sees the other.
+    The receiver clears a sender's dirty flag before it reads that sender's ring, with a fence in between: what is
+    published later sets the flag again.
+    An isolate that ends takes its name off its home, then looks who watches; a watcher puts its flag up, then looks
+    whether the name is still there.
+"""
+
+import struct
+from _thread import allocate_lock
+from collections import deque
+from time import monotonic
+
+from subiso._kernel import doorbell, links, protocol
+from subiso._kernel.arena import DOORBELL, ISOLATE, PORTS, SERIAL, SLEEPING, SLOTS, Arena, address_of, slot_of
+from subiso._kernel.links import Reader, Record, Writer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+FIRST_INDEX = 16  # of a port that is opened; those below are at fixed places
+REPLIES = 2  # the index in the addresses of inboxes for one reply
+SPIN = 200  # looks before a waiting thread blocks; some 50 microseconds, about what waking it would cost
+
+
+class Waiter:
+    """One thread, or one task of an event loop, that waits for something to happen."""
+
+    __slots__ = ()
+
+    def wake(self) -> None:
+        """Make the waiter look again. Any thread of the interpreter may call this, any number of times."""
+        raise NotImplementedError
+
+
+class ThreadWaiter(Waiter):
+    """A blocked thread.
+
+    Attributes:
+        doorbell: the descriptor to ring while the thread is the sentinel.
+    """
+
+    __slots__ = ("_lock", "doorbell")
+
+    def __init__(self) -> None:
+        self.doorbell: int | None = None
+        self._lock = allocate_lock()
+        self._lock.acquire()
+
+    def wake(self) -> None:
+        bell = self.doorbell
+        if bell is not None:
+            doorbell.ring(bell)
+        try:
+            self._lock.release()
+        except RuntimeError:  # woken already
+            pass
+
+    def sleep(self, timeout: float | None) -> None:
+        self._lock.acquire(timeout=-1 if timeout is None else max(timeout, 0))
+
+
+class Waitable:
+    """Something that can happen.
+
+    Attributes:
+        waiters: who waits for it now.
+        on_event: called each time by the thread that noticed, outside of any lock.
+    """
+
+    __slots__ = ("on_event", "waiters")
+
+    def __init__(self, on_event: "Callable[[], None] | None" = None) -> None:
+        self.waiters: list[Waiter] = []
+        self.on_event = on_event
+
+    def notify(self) -> None:
+        """Wake everybody who waits for this."""
+        for waiter in self.waiters[:]:
+            waiter.wake()
+        if self.on_event is not None:
+            self.on_event()
+
+
+class Inbox(Waitable):
+    """What has arrived for one port, still encoded.
+
+    Attributes:
+        messages: kind and payload of each, oldest first.
+        holders: the isolates that were given the port's send port, as slot and number.
+    """
+
+    __slots__ = ("address", "holders", "messages")
+
+    def __init__(self, address: int, on_event: "Callable[[], None] | None" = None) -> None:
+        super().__init__(on_event)
+        self.address = address
+        self.messages: deque[tuple[int, bytes]] = deque()
+        self.holders: set[tuple[int, int]] = set()
+
+
+class Mailbox:
+    """The post of the interpreter that lives in ``slot``."""
+
+    def __init__(self, shared: Arena, slot: int, doorbell_reader: int) -> None:
+        self.arena = shared
+        self.slot = slot
+        self.doorbell = doorbell_reader
+        self.inboxes: dict[int, Inbox] = {}
+        self._writers: dict[int, Writer] = {}
+        self._readers: dict[int, Reader] = {}
+        self._backlog: deque[Record] = deque()
+        self._watches: dict[int, list[tuple[int, Waitable]]] = {}  # by slot: isolate's number, whom to tell
+        self._free: list[int] = []  # indices of ports that were closed
+        self._next_index = FIRST_INDEX
+        self._replies = 0
+        self._lock = allocate_lock()  # reading rings and routing; the tables above
+        self._spinner = allocate_lock()
+        self._sentinel = allocate_lock()
+        self._followers: list[ThreadWaiter] = []
+        self._sleepers = 0
+        self._dirty = Arena.dirty(slot)
+        self._sleeping = Arena.home(slot) + SLEEPING
+        self._bell = Arena.home(slot) + DOORBELL
+
+    # -- ports ---------------------------------------------------------------------------------------------------------
+
+    def open(self, on_event: "Callable[[], None] | None" = None) -> Inbox:
+        """Open a port and return its inbox.
+
+        Raises:
+            OSError: there are 16,000 and more open ports in this isolate.
+        """
+        words = self.arena.words
+        with self._lock:
+            if not self._free and self._next_index == PORTS:
+                raise OSError(f"too many open ports in one isolate: {PORTS - FIRST_INDEX}")
+            index = self._free.pop() if self._free else self._next_index
+            self._next_index = max(self._next_index, index + 1)
+            home = Arena.home(self.slot)
+            words[home + SERIAL] = serial = words[home + SERIAL] + 1
+            address = address_of(self.slot, serial, index)
+            inbox = self.inboxes[address] = Inbox(address, on_event)
+            words[Arena.port(address)] = address
+        return inbox
+
+    def open_fixed(self, index: int, on_event: "Callable[[], None] | None" = None) -> Inbox:
+        """Open one of the ports that are at the same address for ever, ``index`` below `FIRST_INDEX`."""
+        address = address_of(self.slot, 0, index)
+        inbox = self.inboxes[address] = Inbox(address, on_event)
+        self.arena.words[Arena.port(address)] = address
+        return inbox
+
+    def open_reply(self, on_event: "Callable[[], None] | None" = None) -> Inbox:
+        """Open an inbox for one reply; nobody asks whether it is open, and what comes too late is dropped."""
+        with self._lock:
+            self._replies += 1
+            address = address_of(self.slot, self._replies, REPLIES)
+            inbox = self.inboxes[address] = Inbox(address, on_event)
+        return inbox
+
+    def close(self, inbox: Inbox) -> None:
+        """Close a port; what is queued in it, and what still arrives, is dropped."""
+        with self._lock:
+            if self.inboxes.pop(inbox.address, None) is None:
+                return
+            index = inbox.address & PORTS - 1
+            if index >= FIRST_INDEX:
+                self.arena.words[Arena.port(inbox.address)] = 0
+                self._free.append(index)
+            while inbox.messages:
+                links.discard(*inbox.messages.popleft())
+        inbox.notify()
+
+    # -- sending -------------------------------------------------------------------------------------------------------
+
+    def is_open(self, address: int) -> bool:
+        """Return whether the port at ``address``, anywhere in the process, is open."""
+        return self.arena.words[Arena.port(address)] == address
+
+    def send(self, address: int, kind: int, payload: bytes) -> None:
+        """Send one record to the port at ``address``; if that is closed, the record is dropped."""
+        receiver = address >> 53  # slot_of(address), without the call
+        writer = self._writers.get(receiver) or self._writer(receiver)
+        writer.write(kind, address, payload)
+
+    def send_message(self, address: int, kind: int, body: bytes, buffers: list[memoryview]) -> None:
+        """Send a message; a big one, or one with buffers, in a memory file of its own."""
+        if not buffers and len(body) < links.LARGE:
+            self.send(address, kind, body)
+            return
+        payload = links.pack_large(kind, body, buffers)
+        try:
+            self.send(address, protocol.LARGE, payload)
+        except BaseException:
+            links.discard(protocol.LARGE, payload)
+            raise
+
+    def _writer(self, receiver: int) -> Writer:
+        with self._lock:
+            if receiver not in self._writers:
+                self._writers[receiver] = Writer(self.arena, self.slot, receiver)
+            return self._writers[receiver]
+
+    # -- receiving -----------------------------------------------------------------------------------------------------
+
+    def pump(self) -> bool:
+        """Move what has arrived into the inboxes; return whether anything has.
+
+        Another thread may be in the middle of that; `settle` waits for it.
+        """
+        memory, dirty = self.arena.memory, self._dirty
+        if memory.find(b"\1", dirty, dirty + SLOTS) < 0 and not self._backlog:
+            return False
+        self.settle()
+        return True
+
+    def settle(self) -> None:
+        """Move everything that was sent before this call into the inboxes."""
+        memory, dirty = self.arena.memory, self._dirty
+        arrived: dict[int, Inbox] = {}
+        ended: list[Waitable] = []
+        with self._lock:
+            while True:
+                if self._backlog:
+                    self._route(arrived)
+                found = memory.find(b"\1", dirty, dirty + SLOTS)
+                if found < 0:
+                    break
+                sender = found - dirty
+                memory[found] = 0
+                self.arena.fence()
+                reader = self._readers.get(sender)
+                if reader is None:
+                    reader = self._readers[sender] = Reader(self.arena, sender, self.slot)
+                reader.read(self._backlog)
+                if sender in self._watches:
+                    self._route(arrived)  # an isolate's last messages arrive before the news of its end
+                    ended += self._ended(sender)
+        for waitable in (*arrived.values(), *ended):
+            waitable.notify()
+
+    def _route(self, arrived: dict[int, Inbox]) -> None:
+        backlog, inboxes = self._backlog, self.inboxes
+        while backlog:
+            kind, address, payload = backlog[0]
+            inbox = inboxes.get(address)
+            if inbox is None:
+                backlog.popleft()
+                links.discard(kind, payload)
+                continue
+            arrived[address] = inbox
+            if kind == protocol.GRANT:
+                slot, number = memoryview(payload).cast("Q")
+                self._hold(inbox, slot, number)
+                backlog.popleft()
+                continue
+            messages, message = inbox.messages, (kind, payload)
+            # No call stands between these two, so Ctrl-C can neither lose a message nor double it.
+            messages += (message,)
+            del backlog[0]
+
+    # -- the ends of isolates ------------------------------------------------------------------------------------------
+
+    def is_alive(self, slot: int, number: int) -> bool:
+        """Return whether that isolate has not ended."""
+        return self.arena.words[Arena.home(slot) + ISOLATE] == number
+
+    def watch(self, slot: int, number: int, waitable: Waitable) -> None:
+        """Notify ``waitable`` when that isolate ends; check `is_alive` after this call, and then wait."""
+        with self._lock:
+            self._watch(slot, number, waitable)
+
+    def _watch(self, slot: int, number: int, waitable: Waitable) -> None:
+        self._watches.setdefault(slot, []).append((number, waitable))
+        self.arena.memory[Arena.watchers(slot) + self.slot] = 1
+        self.arena.fence()
+
+    def unwatch(self, slot: int, number: int, waitable: Waitable) -> None:
+        """Take back one `watch`, if it is still there."""
+        with self._lock:
+            watches = self._watches.get(slot, [])
+            if (number, waitable) in watches:
+                watches.remove((number, waitable))
+                self._forget_slot(slot)
+
+    def _forget_slot(self, slot: int) -> None:
+        if not self._watches[slot]:
+            del self._watches[slot]
+            self.arena.memory[Arena.watchers(slot) + self.slot] = 0
+
+    def _ended(self, slot: int) -> list[Waitable]:
+        """Take out the watches of isolates in ``slot`` that have ended."""
+        alive = self.arena.words[Arena.home(slot) + ISOLATE]
+        ended = [waitable for number, waitable in self._watches[slot] if number != alive]
+        if ended:
+            self._watches[slot] = [entry for entry in self._watches[slot] if entry[0] == alive]
+            self._forget_slot(slot)
+        return ended
+
+    def grant(self, address: int, slot: int, number: int) -> None:
+        """Note, wherever the port at ``address`` lives, that an isolate is given its send port.
+
+        Call this before the send port itself is sent.
+        """
+        owner = slot_of(address)
+        if owner == slot:
+            return
+        if owner != self.slot:
+            self.send(address, protocol.GRANT, struct.pack("2Q", slot, number))
+        elif (inbox := self.inboxes.get(address)) is not None:
+            with self._lock:
+                self._hold(inbox, slot, number)
+
+    def _hold(self, inbox: Inbox, slot: int, number: int) -> None:
+        if (slot, number) not in inbox.holders:
+            inbox.holders.add((slot, number))
+            self._watch(slot, number, inbox)
+
+    def has_senders(self, inbox: Inbox) -> bool:
+        """Return whether an isolate that was given the send port lives, or none was ever given it."""
+        holders = inbox.holders
+        if not holders:
+            return True
+        words = self.arena.words
+        return any(words[Arena.home(slot) + ISOLATE] == number for slot, number in holders)
+
+    def announce_end(self, slot: int) -> None:
+        """Tell everybody who watches ``slot`` that its isolate has ended. Its name must be off its home already."""
+        self.arena.fence()
+        memory, start = self.arena.memory, Arena.watchers(slot)
+        place = memory.find(b"\1", start, start + SLOTS)
+        while place >= 0:
+            self.poke(place - start, slot)
+            place = memory.find(b"\1", place + 1, start + SLOTS)
+
+    def poke(self, receiver: int, sender: int) -> None:
+        """Make ``receiver`` look at what came from ``sender``."""
+        self.arena.memory[Arena.dirty(receiver) + sender] = 1
+        self.arena.fence()
+        words, home = self.arena.words, Arena.home(receiver)
+        if words[home + SLEEPING]:
+            doorbell.ring(words[home + DOORBELL])
+
+    # -- waiting -------------------------------------------------------------------------------------------------------
+
+    def wait(self, waitables: "Iterable[Waitable]", ready: "Callable[[], object]", timeout: float | None = None) -> bool:
+        """Block this thread until ``ready()``, for ``timeout`` seconds at most; return whether it is ready.
+
+        Whatever makes ``ready()`` true must notify one of ``waitables``.
+        """
+        if ready():
+            return True
+        deadline = None if timeout is None else monotonic() + timeout
+        if self._spin(ready):
+            return True
+        return self._block(waitables, ready, deadline)
+
+    def attend(self, waitables: "Iterable[Waitable]", ready: "Callable[[], object]", deadline: float | None) -> bool:
+        """Like `wait`, until a time of the monotonic clock, for a thread that is in no hurry: it does not spin."""
+        return bool(ready()) or self._block(waitables, ready, deadline)
+
+    def _block(self, waitables: "Iterable[Waitable]", ready: "Callable[[], object]", deadline: float | None) -> bool:
+        waiter = ThreadWaiter()
+        for waitable in waitables:
+            waitable.waiters.append(waiter)
+        self._followers.append(waiter)
+        try:
+            while not ready():
+                remaining = None if deadline is None else deadline - monotonic()
+                if remaining is not None and remaining <= 0:
+                    return False
+                if self._sentinel.acquire(False):
+                    try:
+                        self._watch_doorbell(waiter, ready, deadline)
+                    finally:
+                        self._sentinel.release()
+                else:
+                    waiter.sleep(remaining)
+            return True
+        finally:
+            for waitable in waitables:
+                waitable.waiters.remove(waiter)
+            self._followers.remove(waiter)
+            self._promote()
+
+    def _promote(self) -> None:
+        """Let another blocked thread take over the doorbell, if nobody has it."""
+        if not self._sentinel.locked():
+            for follower in self._followers[:1]:
+                follower.wake()
+
+    def _watch_doorbell(self, waiter: ThreadWaiter, ready: "Callable[[], object]", deadline: float | None) -> None:
+        """Pump at each ring, until ``ready()`` or the deadline."""
+        waiter.doorbell = self.arena.words[self._bell]  # who wants to wake this thread must ring
+        try:
+            while True:
+                rung = False
+                self.fall_asleep()
+                try:
+                    self.pump()
+                    remaining = None if deadline is None else deadline - monotonic()
+                    if ready() or (remaining is not None and remaining <= 0):
+                        return
+                    rung = doorbell.wait(self.doorbell, remaining)
+                finally:
+                    self.awake()
+                if rung:
+                    doorbell.silence(self.doorbell)
+                self.pump()
+                if ready():
+                    return
+        finally:
+            waiter.doorbell = None
+
+    def _spin(self, ready: "Callable[[], object]") -> bool:
+        """Look for a short while; senders need not ring meanwhile."""
+        if not self._spinner.acquire(False):
+            return False
+        words, sleeping = self.arena.words, self._sleeping
+        try:
+            words[sleeping] = 0
+            memory, dirty, end = self.arena.memory, self._dirty, self._dirty + SLOTS
+            for _ in range(SPIN):
+                if memory.find(b"\1", dirty, end) >= 0 and self.pump() and ready():
+                    return True
+        finally:
+            self._spinner.release()
+            if self._sleepers:  # others sleep: from now on they must be woken again
+                words[sleeping] = 1
+                self.arena.fence()
+                self.pump()
+        return bool(ready())
+
+    def fall_asleep(self) -> None:
+        """Ask senders to ring the doorbell from now on; look for messages after this, and only then sleep."""
+        with self._lock:
+            self._sleepers += 1
+            self.arena.words[self._sleeping] = 1
+        self.arena.fence()
+
+    def awake(self) -> None:
+        """Take back one `fall_asleep`."""
+        with self._lock:
+            self._sleepers -= 1
+            if not self._sleepers:
+                self.arena.words[self._sleeping] = 0
+
+    def stop_waits(self) -> None:
+        """Make every blocked thread look again: something has changed for all of them."""
+        for follower in self._followers[:]:
+            follower.wake()
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def close_ports(self) -> None:
+        """Close every port that an isolate has opened."""
+        for address, inbox in list(self.inboxes.items()):
+            if address & PORTS - 1 >= FIRST_INDEX:
+                self.close(inbox)
+
+    def park(self) -> None:
+        """Leave every stream to the next interpreter in this slot."""
+        self.pump()
+        with self._lock:
+            for link in (*self._writers.values(), *self._readers.values()):
+                link.park()
+            self._writers.clear()
+            self._readers.clear()

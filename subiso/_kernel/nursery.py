@@ -1,0 +1,333 @@
+"""Where interpreters are made, lent and taken back. It lives in main only.
+
+Each interpreter has one thread of main, which makes it, runs its kernel (worker.py) and closes it; a thread that made two
+could not close the first before the second. An isolate that wants another isolate asks main's broker, a thread that
+reads main's control messages.
+
+An interpreter that is asked for may not be there yet: its slot is, and the job waits in the slot's ring.
+"""
+
+import atexit
+import itertools
+import os
+import sys
+import threading
+from time import monotonic
+
+import _pickle
+
+from subiso._kernel import doorbell, exits, forks, interpreters, links, protocol
+from subiso._kernel import node as nodes
+from subiso._kernel.arena import CONTROL, DOORBELL, ISOLATE, SLOTS, Arena, address_of
+from subiso._kernel.mailbox import Mailbox
+from subiso._kernel.node import ControlPipe, Node
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_BOOT = """\
+import sys
+sys.path[:] = {path!r}
+from subiso._kernel.worker import main
+main({slot}, {descriptor}, {control}, {doorbell})
+"""
+
+BOOTING, IDLE, BUSY, RETIRING, GONE = "booting", "idle", "busy", "retiring", "gone"
+
+
+class Limits:
+    """How many interpreters there may be.
+
+    Attributes:
+        spares: how many idle interpreters are kept warm, once the first isolate has been started.
+        idle: how many are kept after isolates have ended, to be used again.
+        isolates: how many isolates may live at once.
+    """
+
+    spares = min(2, os.cpu_count() or 1)
+    idle = 32
+    isolates = SLOTS - 1 - 32
+
+
+class _Berth:
+    """One slot and the interpreter in it, as the nursery sees it."""
+
+    def __init__(self, slot: int, control: int, doorbell_reader: int) -> None:
+        self.slot = slot
+        self.control = control
+        self.doorbell = doorbell_reader
+        self.state = GONE
+        self.thread: threading.Thread | None = None
+        self.number = 0  # of the isolate that it was lent to last
+        self.name = ""
+        self.used = False
+        self.disposable = False  # to be retired after this isolate
+
+
+class Nursery:
+    """All interpreters of the process."""
+
+    def __init__(self) -> None:
+        self._arena = Arena.create()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._berths: list[_Berth] = []
+        self._vacant: list[_Berth] = []  # slots without an interpreter
+        self._idle: list[_Berth] = []  # the one used last is lent first: its memory is warm
+        self._numbers = itertools.count(2)
+        self.closing = False
+        control, reader = self._furnish(nodes.MAIN)
+        self._control = ControlPipe(control)
+        self._arena.words[Arena.home(nodes.MAIN) + ISOLATE] = 1
+        self.node = Node(self._arena, nodes.MAIN, reader)
+        for name in interpreters.IMPORT_IN_MAIN_FIRST:
+            try:
+                __import__(name)
+            except ImportError:  # a Python that was built without it
+                pass
+        self._broker = threading.Thread(target=self._serve, name="subiso-broker", daemon=True)
+        self._broker.start()
+
+    def _furnish(self, slot: int) -> tuple[int, int]:
+        """Give a slot its pipe and doorbell, for ever: somebody may hold their numbers as long as the process lives."""
+        words, home = self._arena.words, Arena.home(slot)
+        control, words[home + CONTROL] = os.pipe()
+        reader, words[home + DOORBELL] = doorbell.create()
+        return control, reader
+
+    # -- lending -------------------------------------------------------------------------------------------------------
+
+    def lease(self, name: str | None = None, fresh: bool = False) -> tuple[int, int]:
+        """Lend an interpreter to a new isolate; return its slot and the isolate's number.
+
+        Raises:
+            RuntimeError: the program is ending, the limit of isolates is reached, or there is no thread to be had.
+            OSError: there are no descriptors left.
+        """
+        with self._lock:
+            if self.closing:
+                raise RuntimeError("the program is ending")
+            if sum(berth.state == BUSY for berth in self._berths) >= Limits.isolates:
+                raise RuntimeError(f"there are {Limits.isolates} isolates already")
+            berth = self._take_idle(fresh) or self._boot()
+            berth.number = next(self._numbers)
+            berth.name = name or f"isolate-{berth.number}"
+            berth.state = BUSY
+            berth.used = True
+            berth.disposable = fresh
+            self._arena.words[Arena.home(berth.slot) + ISOLATE] = berth.number
+            forks.forbid(self._busy_names)
+            exits.watch_exit_code()
+            return berth.slot, berth.number
+
+    def _take_idle(self, fresh: bool) -> _Berth | None:
+        for berth in reversed(self._idle):
+            if not (fresh and berth.used):
+                self._idle.remove(berth)
+                return berth
+        return None
+
+    def _boot(self) -> _Berth:
+        if self._vacant:
+            berth = self._vacant.pop()
+        elif len(self._berths) + 1 < SLOTS:
+            slot = len(self._berths) + 1
+            berth = _Berth(slot, *self._furnish(slot))
+            self._berths.append(berth)
+        else:
+            raise RuntimeError("there is no slot left for an interpreter")
+        berth.state, berth.used, berth.number, berth.disposable = BOOTING, False, 0, False
+        berth.thread = threading.Thread(target=self._live, args=(berth,), name=f"subiso-{berth.slot}", daemon=True)
+        try:
+            berth.thread.start()
+        except BaseException:
+            berth.state = GONE
+            self._vacant.append(berth)
+            raise
+        return berth
+
+    def _live(self, berth: _Berth) -> None:
+        """The whole life of one interpreter, on one thread."""
+        interpreter = None
+        try:
+            interpreter = interpreters.create()
+            interpreter.exec(
+                _BOOT.format(
+                    path=[entry for entry in sys.path if isinstance(entry, str)],
+                    slot=berth.slot,
+                    descriptor=self._arena.descriptor,
+                    control=berth.control,
+                    doorbell=berth.doorbell,
+                )
+            )
+        except BaseException as error:
+            self._refuse(berth, f"the interpreter could not be started: {error}")
+        finally:
+            try:
+                if interpreter is not None:
+                    interpreter.close()
+            finally:
+                with self._lock:
+                    berth.state = GONE
+                    if berth in self._idle:
+                        self._idle.remove(berth)
+                    self._vacant.append(berth)
+                    self._changed.notify_all()
+
+    def _refuse(self, berth: _Berth, reason: str) -> None:
+        """Answer in place of an interpreter that could not be made: the job waits in the slot's ring."""
+        with self._lock:
+            if berth.state != BUSY:
+                return
+        mailbox = Mailbox(self._arena, berth.slot, berth.doorbell)
+        jobs = mailbox.open_fixed(nodes.JOBS)
+        mailbox.wait([jobs], lambda: jobs.messages, timeout=10)
+        if jobs.messages:
+            module, data = _pickle.loads(links.unpack(*jobs.messages.popleft())[1])
+            __import__(module)
+            sys.modules[module].refuse(data, reason)
+        mailbox.park()
+        self._arena.words[Arena.home(berth.slot) + ISOLATE] = 0
+        self.node.mailbox.announce_end(berth.slot)
+
+    # -- the broker's thread -------------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        while True:
+            for operation, number, *facts in self._control.read():
+                try:
+                    self._handle(operation, number, facts)
+                except Exception:
+                    if not self.closing:
+                        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+
+    def _handle(self, operation: str, number: int, facts: "list[Any]") -> None:
+        if operation == nodes.READY:
+            self._became_idle(self._berths[number - 1], recyclable=True)
+        elif operation == nodes.IDLE:
+            berth = self._berths[number - 1]
+            with self._lock:
+                berth.state = BOOTING
+            self._became_idle(berth, recyclable=facts[0] and not berth.disposable)
+        elif operation == nodes.LEASE:
+            self._lease_for(*facts)
+        elif operation == nodes.OUTPUT:
+            exits.forward_output(*facts)
+            if not facts[1]:
+                self.node.mailbox.send(address_of(number, 0, nodes.WRITTEN), protocol.NONE, b"")
+
+    def _became_idle(self, berth: _Berth, recyclable: bool) -> None:
+        with self._lock:
+            if berth.state == BOOTING:
+                if recyclable and not self.closing and len(self._idle) < max(Limits.idle, Limits.spares):
+                    berth.state = IDLE
+                    self._idle.append(berth)
+                else:
+                    berth.state = RETIRING
+                    self.node.tell(berth.slot, nodes.RETIRE, 0)
+            if not any(one.state == BUSY for one in self._berths):
+                forks.allow()
+            self._changed.notify_all()
+            warm = sum(one.state in (IDLE, BOOTING) for one in self._berths)
+            if warm < Limits.spares and not self.closing:
+                try:
+                    self._boot()
+                except (RuntimeError, OSError):  # no thread or descriptor: there will be no spare
+                    pass
+
+    def _lease_for(self, address: int, name: str | None, fresh: bool) -> None:
+        answer: tuple[int, int] | str
+        try:
+            answer = self.lease(name, fresh)
+        except (RuntimeError, OSError) as error:
+            answer = str(error)
+        self.node.mailbox.send(address, protocol.PICKLE, _pickle.dumps(answer))
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def _busy_names(self) -> list[str]:
+        words = self._arena.words
+        return [
+            berth.name
+            for berth in self._berths
+            if berth.state == BUSY and words[Arena.home(berth.slot) + ISOLATE] == berth.number
+        ]
+
+    def retire_idle(self, timeout: float) -> bool:
+        """Close every interpreter in which no isolate lives; return whether that was done in ``timeout`` seconds."""
+        deadline = monotonic() + timeout
+        with self._lock:
+            words = self._arena.words
+            while True:
+                for berth in self._idle:
+                    berth.state = RETIRING
+                    self.node.tell(berth.slot, nodes.RETIRE, 0)
+                self._idle.clear()
+                waited_for = [
+                    berth
+                    for berth in self._berths
+                    if berth.state in (BOOTING, RETIRING)
+                    or (berth.state == BUSY and words[Arena.home(berth.slot) + ISOLATE] != berth.number)
+                ]
+                remaining = deadline - monotonic()
+                if not waited_for or remaining <= 0:
+                    break
+                self._changed.wait(remaining)
+        for berth in self._berths:
+            if berth.state == GONE and berth.thread is not None:
+                berth.thread.join(max(deadline - monotonic(), 0.1))
+        return not waited_for
+
+    def close(self) -> None:
+        """End everything, in bounded time; say which isolates were still running. For the end of the program."""
+        with self._lock:
+            self.closing = True
+            running = self._busy_names()
+            for berth in self._berths:
+                if berth.state == BUSY:
+                    self.node.tell(berth.slot, nodes.KILL, berth.number)
+        deadline = monotonic() + exits.PATIENCE
+        with self._lock:
+            while self._busy_names() and (remaining := deadline - monotonic()) > 0:
+                self._changed.wait(min(remaining, 0.01))
+            stuck = self._busy_names()
+        exits.say_who_was_running(running, stuck)
+        self.retire_idle(exits.PATIENCE)
+        exits.finish()
+
+
+_nursery: Nursery | None = None
+
+
+def found() -> Node:
+    """Make the nursery, and main a node. Called once, at the first use of subiso in main."""
+    global _nursery
+    _nursery = Nursery()
+    atexit.register(_close, os.getpid())
+    forks.install(_before_fork, _after_fork_in_child)
+    return _nursery.node
+
+
+def _close(pid: int) -> None:
+    if _nursery is not None and os.getpid() == pid:
+        _nursery.close()
+
+
+def lease(name: str | None, fresh: bool) -> tuple[int, int]:
+    """Lend an interpreter to an isolate that main starts."""
+    nodes.current()
+    assert _nursery is not None
+    return _nursery.lease(name, fresh)
+
+
+def _before_fork() -> None:
+    if _nursery is not None:
+        _nursery.retire_idle(timeout=10)
+
+
+def _after_fork_in_child() -> None:
+    """Forget everything: the child has none of the threads, and the shared memory is the parent's."""
+    global _nursery
+    _nursery = None
+    nodes.install(None)

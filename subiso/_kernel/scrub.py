@@ -1,0 +1,200 @@
+"""Making an interpreter fresh again after an isolate, without unloading what is costly or dangerous to load again.
+
+Reset: ``__main__``, the user's modules, ``atexit``, logging, warnings filters, ``sys``'s hooks, streams, paths and
+limits, the environment, builtins, ``random``, the default decimal context, copyreg. Thread-locals, context variables and
+the decimal context of a thread need nothing: every isolate runs on a new thread. Kept: modules of the standard library
+and of installed packages, with their state, and modules that are compiled.
+"""
+
+import atexit
+import builtins
+import gc
+import os
+import sys
+
+from subiso._kernel.interrupt import IsolateKilled
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+    from typing import Any
+
+_STDLIB = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
+_SYS_LISTS = ("path", "meta_path", "path_hooks", "argv", "warnoptions")
+_SYS_VALUES = (
+    "stdin stdout stderr excepthook displayhook unraisablehook breakpointhook dont_write_bytecode pycache_prefix "
+    "tracebacklimit ps1 ps2"
+).split()
+_MISSING = object()
+
+
+class Farewell:
+    """The ``atexit`` of one isolate after another: what is registered runs when the isolate ends."""
+
+    def __init__(self) -> None:
+        self._calls: list[tuple[Callable[..., object], tuple[Any, ...], dict[str, Any]]] = []
+        atexit.register = self.register  # type: ignore[assignment]
+        atexit.unregister = self.unregister
+
+    def register(self, func: "Callable[..., Any]", /, *args: "Any", **kwargs: "Any") -> "Callable[..., Any]":
+        self._calls.append((func, args, kwargs))
+        return func
+
+    def unregister(self, func: "Callable[..., object]", /) -> None:
+        self._calls = [call for call in self._calls if call[0] != func]
+
+    def run(self) -> None:
+        """Call everything that was registered, last first; what raises is reported and does not stop the rest."""
+        again = []
+        while self._calls:
+            func, args, kwargs = self._calls.pop()
+            if _is_kept(sys.modules.get(getattr(func, "__module__", None) or "")):
+                again.append((func, args, kwargs))  # a module that stays loaded expects this at every end
+            try:
+                func(*args, **kwargs)
+            except IsolateKilled:
+                pass
+            except BaseException:
+                sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        self._calls = again[::-1]
+
+
+class Baseline:
+    """What the interpreter looked like before its first isolate."""
+
+    def __init__(self) -> None:
+        self._modules = set(sys.modules)
+        self._lists = {name: list(getattr(sys, name)) for name in _SYS_LISTS}
+        self._values = {name: getattr(sys, name, _MISSING) for name in _SYS_VALUES}
+        self._limits = sys.getrecursionlimit(), sys.getswitchinterval()
+        self._builtins = dict(vars(builtins))
+        self._warnings = _warnings_state()
+        self._main = sys.modules["__main__"]
+        gc.collect()
+        gc.freeze()  # so that the collections to come look only at what isolates make
+
+    def restore(self) -> None:
+        """Make everything look as it did. No thread of the last isolate may be left."""
+        for name, value in self._values.items():
+            if value is not _MISSING:
+                setattr(sys, name, value)
+            elif hasattr(sys, name):
+                delattr(sys, name)
+        for name, items in self._lists.items():
+            getattr(sys, name)[:] = items
+        sys.setrecursionlimit(self._limits[0])
+        sys.setswitchinterval(self._limits[1])
+        if vars(builtins) != self._builtins:
+            vars(builtins).clear()
+            vars(builtins).update(self._builtins)
+        self._forget_modules()
+        _reset_libraries()
+        _restore_warnings(self._warnings)
+        gc.collect()
+        gc.freeze()
+
+    def _forget_modules(self) -> None:
+        sys.modules["__main__"] = self._main
+        for name in [name for name in vars(self._main) if not name.startswith("__")]:
+            del vars(self._main)[name]
+        for name, module in list(sys.modules.items()):
+            if name not in self._modules and not _is_kept(module):
+                del sys.modules[name]
+        for path in [path for path in sys.path_importer_cache if not _is_installed(path)]:
+            del sys.path_importer_cache[path]
+        if "linecache" in sys.modules:
+            sys.modules["linecache"].clearcache()
+
+
+def _is_kept(module: "ModuleType | None") -> bool:
+    """Return whether a module stays: the standard library's, an installed package's, subiso's, or a compiled one."""
+    if module is None:
+        return False
+    name = getattr(module, "__name__", "")
+    if name == "subiso" or name.startswith("subiso."):
+        return True
+    spec = getattr(module, "__spec__", None)
+    origin = getattr(spec, "origin", None) or getattr(module, "__file__", None)
+    if origin in ("built-in", "frozen"):
+        return True
+    if origin is None:
+        places = list(getattr(module, "__path__", ()))
+        return bool(places) and all(_is_installed(place) for place in places)
+    return _is_installed(origin) or not origin.endswith((".py", ".pyc"))
+
+
+def _is_installed(path: str) -> bool:
+    return path.startswith(_STDLIB) or "site-packages" in path or "dist-packages" in path
+
+
+def _warnings_state() -> "tuple[Any, ...] | None":
+    module = sys.modules.get("warnings")
+    return module and (list(module.filters), module.showwarning, module.formatwarning)  # type: ignore[return-value]
+
+
+def _restore_warnings(state: "tuple[Any, ...] | None") -> None:
+    module: Any = sys.modules.get("warnings")
+    if module is None:
+        return
+    if state is None:
+        module.resetwarnings()
+        for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+            module.simplefilter("ignore", category)
+        module.filterwarnings("default", category=DeprecationWarning, module="__main__")
+        return
+    filters, module.showwarning, module.formatwarning = state
+    module.filters[:] = filters
+    module.onceregistry.clear()
+    module.simplefilter("default", UserWarning)  # any call that tells the C side that the filters have changed
+    module.filters[:] = filters
+
+
+def _reset_libraries() -> None:
+    """Reset what the standard library's modules keep for the whole interpreter."""
+    modules: dict[str, Any] = sys.modules  # type: ignore[assignment]
+    if "logging" in modules:
+        _reset_logging(modules["logging"])
+    if "random" in modules:
+        modules["random"].seed()
+    if "decimal" in modules:
+        decimal = modules["decimal"]
+        fresh = decimal.Context(prec=28, rounding=decimal.ROUND_HALF_EVEN, Emin=-999999, Emax=999999, capitals=1, clamp=0)
+        fresh.traps.update(dict.fromkeys(fresh.traps, False))
+        for signal in (decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow):
+            fresh.traps[signal] = True
+        for name in ("prec", "rounding", "Emin", "Emax", "capitals", "clamp"):
+            setattr(decimal.DefaultContext, name, getattr(fresh, name))
+        decimal.DefaultContext.traps.update(fresh.traps)
+    if "socket" in modules:
+        modules["socket"].setdefaulttimeout(None)
+    if "threading" in modules:
+        modules["threading"].settrace(None)
+        modules["threading"].setprofile(None)
+        modules["threading"].excepthook = modules["threading"].__excepthook__
+    if "typing" in modules:
+        for forget in getattr(modules["typing"], "_cleanups", ()):
+            forget()
+    for name in ("subiso.functions", "subiso.messages"):
+        if name in modules:
+            modules[name].reset()
+    if "weakref" in modules:
+        modules["weakref"].finalize._registered_with_atexit = False
+
+
+def _reset_logging(logging: "Any") -> None:
+    logging.disable(logging.NOTSET)
+    logging.setLoggerClass(logging.Logger)
+    root = logging.root
+    for logger in (root, *(one for one in root.manager.loggerDict.values() if isinstance(one, logging.Logger))):
+        logger.handlers.clear()
+        logger.filters.clear()
+        logger.setLevel(logging.NOTSET if logger is not root else logging.WARNING)
+        logger.propagate = True
+        logger.disabled = False
+    logging._handlers.clear()
+    del logging._handlerList[:]
+    if logging.lastResort is not None:
+        logging._addHandlerRef(logging.lastResort)
+    logging.captureWarnings(False)
+    logging.raiseExceptions = True

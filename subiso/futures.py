@@ -1,0 +1,172 @@
+"""The future of work that runs in an isolate."""
+
+import concurrent.futures
+from concurrent.futures import Future
+from time import monotonic
+
+from subiso import failures, messages
+from subiso._kernel import attendant as attendants
+from subiso._kernel import links, protocol, waiting
+from subiso._kernel import node as nodes
+from subiso._kernel.interrupt import IsolateKilled
+from subiso._kernel.mailbox import Waitable
+from subiso.errors import IsolateKilledError, IsolateTimeoutError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from typing import Any
+
+    from subiso._kernel.node import Node
+
+_CANCELLED, _FINISHED = "CANCELLED_AND_NOTIFIED", "FINISHED"
+
+
+class IsolateFuture[R](Future[R]):
+    """What an isolate will return: a `concurrent.futures.Future` that can also be awaited, on asyncio and trio.
+
+    Awaiting it in a task that is cancelled cancels the work.
+    """
+
+    def __init__(self, node: "Node", name: str) -> None:
+        super().__init__()
+        self._node = node
+        self._name = name
+        self._done = Waitable()
+        self._inbox = node.mailbox.open_reply(self._on_event)
+        self._slot, self._number = -1, 0
+        self._taken = False
+        attendants.of(node)
+        self.set_running_or_notify_cancel()
+
+    # -- the isolate's side of it --------------------------------------------------------------------------------------
+
+    def _attach(self, slot: int, number: int, timeout: float | None) -> None:
+        """Expect the result from that isolate, within ``timeout`` seconds."""
+        self._slot, self._number = slot, number
+        self._node.mailbox.watch(slot, number, self._inbox)
+        self._on_event()  # it may have ended already
+        if timeout is not None:
+            attendants.of(self._node).call_at(monotonic() + timeout, self._time_out)
+
+    def _time_out(self) -> None:
+        if not self.done():
+            self._kill()
+            self._fail(IsolateTimeoutError(f"{self._name} took longer than it was allowed to, and was killed"))
+
+    def _kill(self) -> None:
+        if self._slot >= 0:
+            self._node.tell(self._slot, nodes.KILL, self._number)
+
+    def _on_event(self) -> None:
+        """Take the result if it has come, or notice that it will not. Called by any thread that pumps."""
+        inbox, mailbox = self._inbox, self._node.mailbox
+        if self.done():
+            return
+        if not inbox.messages:
+            if self._slot < 0 or mailbox.is_alive(self._slot, self._number):
+                return
+            mailbox.settle()  # its last message was sent before it ended
+            if not inbox.messages and not self._taken:
+                self._fail(IsolateKilledError(f"{self._name} was killed, or ended without giving a result"))
+                return
+        self._taken = True  # before the message is taken out: whoever finds none knows that somebody has it
+        try:
+            message = inbox.messages.popleft()
+        except IndexError:  # another thread was quicker
+            return
+        self._forget()
+        try:
+            kind, body, buffers = links.unpack(*message)
+            if kind == protocol.FAILURE:
+                self._fail(failures.unpack(messages.decode(protocol.PICKLE, body, buffers)))
+                return
+            result = messages.decode(kind, body, buffers)
+        except BaseException as error:
+            self._fail(error)
+        else:
+            self._settle(result, None)
+
+    def _fail(self, error: BaseException) -> None:
+        self._settle(None, error)
+
+    def _settle(self, result: "Any", error: BaseException | None) -> None:
+        """Give the future its outcome, once: cancelling, killing and the result itself may race."""
+        try:
+            if error is None:
+                self.set_result(result)
+            else:
+                self.set_exception(error)
+        except concurrent.futures.InvalidStateError:
+            return
+        self._forget()
+        self._done.notify()
+
+    def _forget(self) -> None:
+        self._node.mailbox.close(self._inbox)
+        if self._slot >= 0:
+            self._node.mailbox.unwatch(self._slot, self._number, self._inbox)
+
+    # -- the caller's side ---------------------------------------------------------------------------------------------
+
+    def cancel(self) -> bool:
+        """Stop the work, running or not, and return True; False if it has ended already.
+
+        Returns at once: whoever waits gets a `CancelledError`, and the isolate is killed.
+        """
+        with self._condition:
+            if self._state == _FINISHED:
+                return False
+            if self._state == _CANCELLED:
+                return True
+            self._state = _CANCELLED
+            for waiter in self._waiters:
+                waiter.add_cancelled(self)
+            self._condition.notify_all()
+        self._kill()
+        self._forget()
+        self._invoke_callbacks()  # type: ignore[attr-defined]
+        self._done.notify()
+        return True
+
+    def result(self, timeout: float | None = None) -> R:
+        """Return what the function returned, waiting for it if need be.
+
+        Args:
+            timeout: seconds to wait; None: for ever. When they are over only the waiting ends, not the work.
+
+        Raises:
+            TimeoutError: the result was not there in time.
+            CancelledError: the future was cancelled.
+            IsolateKilledError: the isolate was killed.
+            BaseException: what the function raised, as itself.
+        """
+        self._wait(timeout)
+        return super().result(0)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return what the function raised, or None; waits, and raises, as `result` does."""
+        self._wait(timeout)
+        return super().exception(0)
+
+    def _wait(self, timeout: float | None) -> None:
+        node = self._node
+        if not self.done():
+            node.mailbox.wait([self._done], lambda: self.done() or node.killed, timeout and max(timeout, 0))
+            if node.killed:
+                raise IsolateKilled("the isolate is being killed")
+
+    def __await__(self) -> "Generator[Any, Any, R]":
+        return self._await().__await__()
+
+    async def _await(self) -> R:
+        try:
+            await waiting.wait(self._node.mailbox, [self._done], self.done)
+        except BaseException:
+            self.cancel()
+            raise
+        if self.cancelled() and waiting.running_loop() == "asyncio":
+            import asyncio
+
+            raise asyncio.CancelledError
+        return super().result(0)

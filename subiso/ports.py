@@ -1,0 +1,477 @@
+"""Ports: a `ReceivePort` takes messages in, its `SendPort` travels to whoever may send them.
+
+The vocabulary and most of the semantics are Dart's (``dart:isolate``); bounds, types, time-outs and event loops are ours.
+"""
+
+import os
+from time import monotonic
+
+from subiso import messages
+from subiso._kernel import doorbell, links, protocol, semaphore, waiting
+from subiso._kernel import attendant as attendants
+from subiso._kernel import node as nodes
+from subiso._kernel.arena import ISOLATE, Arena, slot_of
+from subiso._kernel.interrupt import IsolateKilled
+from subiso._kernel.mailbox import Waitable
+from subiso.errors import MessageTypeError, NoSendersError, PortClosedError, PortEmpty, PortFull, SendError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+    from types import TracebackType
+    from typing import Any, Self
+
+    from subiso._kernel.node import Node
+    from subiso.listening import Subscription
+
+_TYPED, _BOUNDED = 1, 2
+
+
+class SendPort:
+    """Send messages to the `ReceivePort` that it belongs to.
+
+    A send port is a value: it can be sent anywhere inside a message, and it is equal to, and has the hash of, every other
+    send port of the same receive port, in whatever isolate. (Dart: ``SendPort``.)
+    """
+
+    __slots__ = ("__weakref__", "_address", "_flags", "_place")
+
+    def __init__(self) -> None:
+        raise TypeError("a SendPort comes from ReceivePort.send_port")
+
+    @classmethod
+    def _of(cls, address: int, flags: int) -> "SendPort":
+        port = object.__new__(cls)
+        port._address, port._flags, port._place = address, flags, Arena.port(address)
+        return port
+
+    def send(self, message: object, timeout: float | None = None) -> None:
+        """Send a message: a deep copy of it arrives, in the order of sending.
+
+        Never blocks unless the port is bounded and full.
+
+        Args:
+            message: whatever can be sent.
+            timeout: seconds to wait for room in a bounded port; None: for ever.
+
+        Raises:
+            SendError: the message holds something that cannot be sent; nothing was sent.
+            PortClosedError: the receive port is closed, or its isolate has ended.
+            PortFull: a bounded port had no room for ``timeout`` seconds.
+        """
+        node = nodes.current()
+        if node.arena.words[self._place] != self._address:
+            raise PortClosedError("the port is closed")
+        kind, body, buffers, carried = messages.typed_encode(message) if self._flags & _TYPED else messages.encode(message)
+        if self._flags & _BOUNDED:
+            self._reserve(node, _check_timeout(timeout))
+        elif timeout is not None:
+            _check_timeout(timeout)
+        self._post(node, kind, body, buffers, carried)
+
+    def send_nowait(self, message: object) -> None:
+        """Send a message without ever blocking.
+
+        Raises:
+            PortFull: the port is bounded and full.
+            SendError, PortClosedError: as for `send`.
+        """
+        self.send(message, 0)
+
+    async def asend(self, message: object) -> None:
+        """Send a message; where the port is bounded and full, wait in the running event loop (asyncio or trio)."""
+        node = nodes.current()
+        if self._flags & _BOUNDED:
+            encoded = self._encode(node, message)
+            while not semaphore.take(self._semaphore(node)):
+                await waiting.wait_readable(self._semaphore(node))
+                self._check_open(node)
+            self._post(node, *encoded)
+        else:
+            self.send(message)
+
+    def _encode(self, node: "Node", message: object) -> "tuple[int, bytes, list[memoryview], list[Any]]":
+        self._check_open(node)
+        return messages.typed_encode(message) if self._flags & _TYPED else messages.encode(message)
+
+    def _check_open(self, node: "Node") -> None:
+        if node.arena.words[self._place] != self._address:
+            raise PortClosedError("the port is closed")
+
+    def _semaphore(self, node: "Node") -> int:
+        return node.arena.words[self._place + 1]
+
+    def _reserve(self, node: "Node", timeout: float | None) -> None:
+        """Take one of the places of a bounded port."""
+        descriptor = self._semaphore(node)
+        deadline = None if timeout is None else monotonic() + timeout
+        while not semaphore.take(descriptor):
+            remaining = None if deadline is None else deadline - monotonic()
+            if remaining is not None and remaining <= 0:
+                raise PortFull("the port is full")
+            semaphore.wait(node, descriptor, remaining)
+            if node.killed:
+                raise IsolateKilled("the isolate is being killed")
+            self._check_open(node)
+        if node.arena.words[self._place] != self._address:  # what was taken belongs to another port by now
+            semaphore.give(descriptor)
+            raise PortClosedError("the port is closed")
+
+    def _post(self, node: "Node", kind: int, body: bytes, buffers: list[memoryview], carried: "list[Any]") -> None:
+        address = self._address
+        if carried:
+            slot = slot_of(address)
+            grant(node, carried, slot, node.arena.words[Arena.home(slot) + ISOLATE])
+        if buffers or len(body) >= links.LARGE:
+            node.mailbox.send_message(address, kind, body, buffers)
+        else:
+            node.mailbox.send(address, kind, body)
+
+    def __eq__(self, other: object) -> bool:
+        return self._address == other._address if isinstance(other, SendPort) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._address)
+
+    def __repr__(self) -> str:
+        return f"<SendPort {self._address:#x}>"
+
+    def __copy__(self) -> "SendPort":
+        return self
+
+    def __deepcopy__(self, memo: object) -> "SendPort":
+        return self
+
+    def __reduce__(self) -> "tuple[Any, ...]":
+        messages.carry(self)
+        return SendPort._of, (self._address, self._flags)
+
+
+def grant(node: "Node", carried: "Iterable[Any]", slot: int, number: int) -> None:
+    """Tell the owners of the send ports in a message which isolate is about to be given them."""
+    for port in carried:
+        if isinstance(port, SendPort):
+            node.mailbox.grant(port._address, slot, number)
+
+
+class ReceivePort[T]:
+    """Take in the messages that are sent to `send_port`.
+
+    Iterating takes message after message, and ends when every isolate that was given the send port has ended and nothing
+    is queued, or when the port is closed. Only the isolate that made a port can receive from it. (Dart: ``ReceivePort``.)
+
+    Args:
+        type: what the messages must be: any type that msgspec can decode. Messages are converted to it, strictly.
+            ``Any``: whatever was sent arrives.
+        maxsize: how many messages may wait; a sender then blocks. 0: any number.
+        name: for people.
+        end_with_senders: whether iteration and `receive` end when all senders have ended.
+
+    Raises:
+        TypeError: msgspec cannot decode that type.
+        ValueError: ``maxsize`` is negative.
+    """
+
+    __subiso_unsendable__ = "ReceivePort objects cannot be sent; send their send_port"
+
+    def __init__(
+        self,
+        type: "type[T] | Any" = object,  # noqa: A002 - the public name
+        *,
+        maxsize: int = 0,
+        name: str | None = None,
+        end_with_senders: bool = True,
+    ) -> None:
+        if not isinstance(maxsize, int):
+            raise TypeError(f"maxsize must be an int, not {maxsize!r}")
+        if maxsize < 0:
+            raise ValueError(f"maxsize must be 0 or more, not {maxsize}")
+        self._closed = True  # until everything below has succeeded
+        self._decoder = None if type is object or _is_any(type) else messages.Decoder(type)
+        self._node = node = nodes.current()
+        self.name = name
+        self.maxsize = maxsize
+        self._end_with_senders = end_with_senders
+        self._descriptor: tuple[int, int] | None = None
+        self._subscription: Subscription | None = None
+        self._semaphore = 0
+        self._inbox = node.mailbox.open()
+        self._closed = False
+        if maxsize:
+            try:
+                self._semaphore = semaphore.open(node, self._inbox.address, maxsize)
+            except BaseException:
+                self.close()
+                raise
+        flags = (_TYPED if self._decoder is not None else 0) | (_BOUNDED if maxsize else 0)
+        self._send_port = SendPort._of(self._inbox.address, flags)
+
+    @property
+    def send_port(self) -> SendPort:
+        """The port that sends here; give it to whoever may send."""
+        return self._send_port
+
+    @property
+    def closed(self) -> bool:
+        """Whether the port has been closed, or its isolate has ended."""
+        return self._closed or not self._node.mailbox.inboxes.get(self._inbox.address)
+
+    # -- receiving -----------------------------------------------------------------------------------------------------
+
+    def receive(self, timeout: float | None = None) -> T:
+        """Take the next message, waiting for it if need be.
+
+        Args:
+            timeout: seconds to wait; None: for ever; 0: not at all.
+
+        Raises:
+            PortEmpty: no message came in ``timeout`` seconds. It is a `TimeoutError` and a `queue.Empty`.
+            NoSendersError: every isolate that was given the send port has ended, and nothing is queued.
+            PortClosedError: the port is closed.
+            MessageTypeError: the message is not of the port's type. It is consumed; the port goes on.
+            RuntimeError: the port is being listened to.
+            ValueError: ``timeout`` is negative.
+        """
+        node, inbox = self._node, self._inbox
+        if not inbox.messages:
+            self._check_receivable()
+            if not node.mailbox.wait([inbox], self._ready, _check_timeout(timeout)):
+                raise PortEmpty("no message arrived in time" if timeout else "no message is waiting")
+        elif timeout is not None:
+            _check_timeout(timeout)
+        return self._take()
+
+    def receive_nowait(self) -> T:
+        """Take the next message if one is waiting.
+
+        Raises:
+            PortEmpty: none is waiting.
+            NoSendersError, PortClosedError, MessageTypeError, RuntimeError: as for `receive`.
+        """
+        return self.receive(0)
+
+    async def areceive(self) -> T:
+        """Take the next message, waiting for it in the running event loop (asyncio or trio); raises as `receive`."""
+        self._check_receivable()
+        while True:
+            await waiting.wait(self._node.mailbox, [self._inbox], self._ready)
+            try:
+                return self._take()
+            except PortEmpty:  # another task was quicker
+                continue
+
+    def _check_receivable(self) -> None:
+        if self.closed:
+            raise PortClosedError("the port is closed")
+        if self._node.pid != os.getpid():
+            raise PortClosedError("the port belongs to the process that this one was forked from")
+        if self._subscription is not None:
+            raise RuntimeError("the port is being listened to")
+
+    def _ready(self) -> bool:
+        return bool(self._inbox.messages) or self._is_over() or self._node.killed
+
+    def _is_over(self) -> bool:
+        return self.closed or (self._end_with_senders and not self._node.mailbox.has_senders(self._inbox))
+
+    def _take(self) -> T:
+        inbox, node = self._inbox, self._node
+        if node.killed:
+            raise IsolateKilled("the isolate is being killed")
+        if not inbox.messages:
+            node.mailbox.settle()  # an isolate's last messages were sent before it could be seen to have ended
+        try:
+            kind, payload = inbox.messages.popleft()
+        except IndexError:
+            if self.closed:
+                raise PortClosedError("the port is closed") from None
+            if self._is_over():
+                raise NoSendersError("every isolate that was given the send port has ended") from None
+            raise PortEmpty("no message is waiting") from None
+        if self._semaphore:
+            semaphore.give(self._semaphore)
+        if self._descriptor is not None:
+            self._rearm()
+        kind, body, buffers = links.unpack(kind, payload)
+        if self._decoder is not None:
+            return self._decoder.decode(kind, body, buffers)  # type: ignore[no-any-return]
+        return messages.decode(kind, body, buffers)  # type: ignore[no-any-return]
+
+    def __iter__(self) -> "Iterator[T]":
+        return self
+
+    def __next__(self) -> T:
+        try:
+            return self.receive()
+        except (NoSendersError, PortClosedError):
+            raise StopIteration from None
+
+    def __aiter__(self) -> "AsyncIterator[T]":
+        return self
+
+    async def __anext__(self) -> T:
+        try:
+            return await self.areceive()
+        except (NoSendersError, PortClosedError):
+            raise StopAsyncIteration from None
+
+    # -- listening -----------------------------------------------------------------------------------------------------
+
+    def listen(self, handler: "Callable[[T], object]") -> "Subscription":
+        """Have ``handler`` called with each message, one at a time and in order.
+
+        It is called on the running event loop if there is one (a coroutine function is awaited); else, in an isolate, on
+        its own thread once a synchronous entry function has returned; else on one thread of main that serves all
+        listening ports. The port keeps its isolate (in main: the program) alive until it is closed, the subscription is
+        cancelled, or all its senders have ended. What the handler raises is an uncaught error of the isolate.
+
+        Raises:
+            TypeError: ``handler`` is not callable.
+            PortClosedError: the port is closed.
+            RuntimeError: the port is being listened to already.
+        """
+        from subiso import listening
+
+        if not callable(handler):
+            raise TypeError(f"the handler must be callable, not {handler!r}")
+        self._check_receivable()
+        self._subscription = listening.subscribe(self, handler)
+        return self._subscription
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable while a message waits, or nothing more will come, for any event loop.
+
+        It is made at the first call and belongs to the port. Do not read from it: receive until `PortEmpty`.
+        """
+        self._check_receivable()
+        if self._descriptor is None:
+            self._descriptor = doorbell.create()
+            attendants.of(self._node)
+            self._inbox.on_event = self._rearm
+            self._node.mailbox.pump()
+            self._rearm()
+        return self._descriptor[0]
+
+    def _rearm(self) -> None:
+        """Make the descriptor's state that of the port."""
+        if self._descriptor is None:
+            return
+        reader, writer = self._descriptor
+        if not self._inbox.messages and not self._is_over():
+            doorbell.silence(reader)
+        if self._inbox.messages or self._is_over():  # asked again: a message may have arrived meanwhile
+            doorbell.ring(writer)
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the port. What is queued is dropped; senders get `PortClosedError`. Closing twice does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._node.pid != os.getpid():
+            return
+        if self._subscription is not None:
+            self._subscription.cancel()
+        self._node.mailbox.close(self._inbox)
+        if self._semaphore:
+            semaphore.close(self._semaphore)
+        if self._descriptor is not None:
+            descriptors, self._descriptor = self._descriptor, None
+            doorbell.close(*descriptors)
+
+    def __enter__(self) -> "Self":
+        return self
+
+    def __exit__(
+        self, kind: "type[BaseException] | None", error: BaseException | None, trace: "TracebackType | None"
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> "Self":
+        return self
+
+    async def __aexit__(
+        self, kind: "type[BaseException] | None", error: BaseException | None, trace: "TracebackType | None"
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # A port that was merely forgotten is closed: nobody can receive from it any more.
+        try:
+            self.close()
+        except Exception:  # the interpreter is ending
+            pass
+
+    def __repr__(self) -> str:
+        name = f" {self.name!r}" if self.name else ""
+        return f"<ReceivePort{name}{' closed' if self.closed else ''}>"
+
+    def __reduce__(self) -> "tuple[Any, ...]":
+        raise SendError(self.__subiso_unsendable__)
+
+
+def _is_any(kind: object) -> bool:
+    return getattr(kind, "__module__", "") == "typing" and getattr(kind, "__name__", "") == "Any"
+
+
+def _check_timeout(timeout: float | None) -> float | None:
+    if timeout is not None and not timeout >= 0:  # NaN too
+        raise ValueError(f"timeout must be None or a number of seconds that is not negative, not {timeout!r}")
+    return timeout
+
+
+def _check_ports(ports: "tuple[ReceivePort[Any], ...]") -> None:
+    if not ports:
+        raise ValueError("select needs at least one port")
+    for port in ports:
+        if not isinstance(port, ReceivePort):
+            raise TypeError(f"select takes receive ports, not {port!r}")
+        port._check_receivable()
+
+
+def _first_ready(ports: "tuple[ReceivePort[Any], ...]") -> "ReceivePort[Any] | None":
+    for port in ports:
+        if port._inbox.messages:
+            return port
+    for port in ports:
+        if port._is_over():
+            return port
+    return None
+
+
+def select(*ports: "ReceivePort[Any]", timeout: float | None = None) -> "ReceivePort[Any]":
+    """Wait until a port has a message, and return that port; `ReceivePort.receive` then gives the message at once.
+
+    A port whose senders have all ended counts as ready: receiving from it raises `NoSendersError`.
+
+    Args:
+        ports: receive ports of this isolate; of several that are ready the one named first is returned.
+        timeout: seconds to wait; None: for ever.
+
+    Raises:
+        PortEmpty: no port got a message in ``timeout`` seconds.
+        PortClosedError: one of them is closed.
+    """
+    _check_ports(ports)
+    node = ports[0]._node
+    inboxes = [port._inbox for port in ports]
+    ready = node.mailbox.wait(inboxes, lambda: node.killed or _first_ready(ports), _check_timeout(timeout))
+    if node.killed:
+        raise IsolateKilled("the isolate is being killed")
+    first = _first_ready(ports)
+    if not ready or first is None:
+        raise PortEmpty("no message arrived in time")
+    return first
+
+
+async def aselect(*ports: "ReceivePort[Any]") -> "ReceivePort[Any]":
+    """Wait in the running event loop until a port has a message, and return that port; as `select`."""
+    _check_ports(ports)
+    inboxes = [port._inbox for port in ports]
+    while True:
+        await waiting.wait(ports[0]._node.mailbox, inboxes, lambda: _first_ready(ports))
+        if (first := _first_ready(ports)) is not None:
+            return first
+
+
