@@ -15,7 +15,7 @@ from subiso.ports import SendPort, _check_timeout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable, Coroutine
     from types import TracebackType
     from typing import Any, Self, overload
 
@@ -51,16 +51,16 @@ class Isolate:
     # -- starting ------------------------------------------------------------------------------------------------------
 
     @staticmethod
-    def spawn[**P](
-        entry: "Callable[P, object]",
+    def spawn[*Ts](
+        entry: "Callable[[*Ts], object]",
         /,
-        *args: "P.args",
+        *args: *Ts,
         name: str | None = None,
         on_exit: SendPort | None = None,
         on_error: SendPort | None = None,
         errors_are_fatal: bool = True,
         fresh: bool = False,
-        **kwargs: "P.kwargs",
+        **unknown: object,
     ) -> "Isolate":
         """Start an isolate and return its handle at once, without waiting for the start.
 
@@ -81,7 +81,7 @@ class Isolate:
             SendError: the function or an argument cannot be sent.
             IsolateSpawnError: there are too many isolates, or the program is ending.
         """
-        _refuse_keywords("spawn", kwargs)
+        _refuse_options("spawn", unknown)
         for option, port in (("on_exit", on_exit), ("on_error", on_error)):
             if port is not None and not isinstance(port, SendPort):
                 raise TypeError(f"{option} must be a SendPort, not {port!r}")
@@ -92,29 +92,20 @@ class Isolate:
         _start(node, slot, number, call, [port for port in (on_exit, on_error) if port], name=name, **options)
         return Isolate._of(slot, number, name)
 
-    if TYPE_CHECKING:
-
-        @overload
-        @staticmethod
-        def run[R, **P](
-            fn: "Callable[P, Awaitable[R]]",
-            /,
-            *args: "P.args",
-            name: str | None = None,
-            timeout: float | None = None,
-            **kwargs: "P.kwargs",
-        ) -> IsolateFuture[R]: ...
-        @overload
-        @staticmethod
-        def run[R, **P](
-            fn: "Callable[P, R]",
-            /,
-            *args: "P.args",
-            name: str | None = None,
-            timeout: float | None = None,
-            **kwargs: "P.kwargs",
-        ) -> IsolateFuture[R]: ...
-
+    @overload
+    @staticmethod
+    def run[R, *Ts](
+        fn: "Callable[[*Ts], Coroutine[Any, Any, R]]",
+        /,
+        *args: *Ts,
+        name: str | None = None,
+        timeout: float | None = None,
+    ) -> IsolateFuture[R]: ...
+    @overload
+    @staticmethod
+    def run[R, *Ts](
+        fn: "Callable[[*Ts], R]", /, *args: *Ts, name: str | None = None, timeout: float | None = None
+    ) -> IsolateFuture[R]: ...
     @staticmethod
     def run(
         fn: "Callable[..., Any]",
@@ -122,7 +113,7 @@ class Isolate:
         *args: "Any",
         name: str | None = None,
         timeout: float | None = None,
-        **kwargs: "Any",
+        **unknown: object,
     ) -> "IsolateFuture[Any]":
         """Call ``fn(*args)`` in an isolate and return the future of its result.
 
@@ -141,7 +132,7 @@ class Isolate:
             IsolateSpawnError: there are too many isolates, or the program is ending.
             ValueError: ``timeout`` is negative.
         """
-        _refuse_keywords("run", kwargs)
+        _refuse_options("run", unknown)
         _check_timeout(timeout)
         node = nodes.current()
         call = _encode_call(fn, args)
@@ -259,10 +250,10 @@ def compute[M, R](fn: "Callable[[M], R]", message: M, *, name: str | None = None
     return Isolate.run(fn, message, name=name)
 
 
-def _refuse_keywords(call: str, kwargs: "dict[str, Any]") -> None:
-    if kwargs:
+def _refuse_options(call: str, unknown: "dict[str, object]") -> None:
+    if unknown:
         raise TypeError(
-            f"Isolate.{call} has no option {', '.join(map(repr, kwargs))}; give a function its keyword arguments "
+            f"Isolate.{call} has no option {', '.join(map(repr, unknown))}; give a function its keyword arguments "
             "with functools.partial"
         )
 

@@ -12,8 +12,7 @@ from subiso._kernel import attendant as attendants
 from subiso._kernel import node as nodes
 from subiso._kernel.arena import ISOLATE, Arena, slot_of
 from subiso._kernel.interrupt import IsolateKilled
-from subiso._kernel.mailbox import Waitable
-from subiso.errors import MessageTypeError, NoSendersError, PortClosedError, PortEmpty, PortFull, SendError
+from subiso.errors import NoSendersError, PortClosedError, PortEmpty, PortFull, SendError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from subiso.listening import Subscription
 
 _TYPED, _BOUNDED = 1, 2
+_NO_BUFFERS: list[memoryview] = []
 
 
 class SendPort:
@@ -34,7 +34,8 @@ class SendPort:
     send port of the same receive port, in whatever isolate. (Dart: ``SendPort``.)
     """
 
-    __slots__ = ("__weakref__", "_address", "_flags", "_place")
+    __slots__ = ("__weakref__", "_address", "_flags", "_place", "_write")
+    _write: "Callable[[int, int, bytes], None] | None"
 
     def __init__(self) -> None:
         raise TypeError("a SendPort comes from ReceivePort.send_port")
@@ -42,7 +43,7 @@ class SendPort:
     @classmethod
     def _of(cls, address: int, flags: int) -> "SendPort":
         port = object.__new__(cls)
-        port._address, port._flags, port._place = address, flags, Arena.port(address)
+        port._address, port._flags, port._place, port._write = address, flags, Arena.port(address), None
         return port
 
     def send(self, message: object, timeout: float | None = None) -> None:
@@ -59,15 +60,21 @@ class SendPort:
             PortClosedError: the receive port is closed, or its isolate has ended.
             PortFull: a bounded port had no room for ``timeout`` seconds.
         """
-        node = nodes.current()
+        node = nodes._node or nodes.current()
         if node.arena.words[self._place] != self._address:
             raise PortClosedError("the port is closed")
         kind, body, buffers, carried = messages.typed_encode(message) if self._flags & _TYPED else messages.encode(message)
-        if self._flags & _BOUNDED:
-            self._reserve(node, _check_timeout(timeout))
-        elif timeout is not None:
+        if timeout is not None:
             _check_timeout(timeout)
-        self._post(node, kind, body, buffers, carried)
+        if self._flags & _BOUNDED:
+            self._reserve(node, timeout)
+        if carried or buffers or len(body) >= links.LARGE:
+            self._post(node, kind, body, buffers, carried)
+        elif self._write is not None:
+            self._write(kind, self._address, body)
+        else:
+            self._write = node.mailbox.writer(slot_of(self._address)).write
+            self._write(kind, self._address, body)
 
     def send_nowait(self, message: object) -> None:
         """Send a message without ever blocking.
@@ -122,10 +129,7 @@ class SendPort:
         if carried:
             slot = slot_of(address)
             grant(node, carried, slot, node.arena.words[Arena.home(slot) + ISOLATE])
-        if buffers or len(body) >= links.LARGE:
-            node.mailbox.send_message(address, kind, body, buffers)
-        else:
-            node.mailbox.send(address, kind, body)
+        node.mailbox.send_message(address, kind, body, buffers)
 
     def __eq__(self, other: object) -> bool:
         return self._address == other._address if isinstance(other, SendPort) else NotImplemented
@@ -186,7 +190,6 @@ class ReceivePort[T]:
             raise TypeError(f"maxsize must be an int, not {maxsize!r}")
         if maxsize < 0:
             raise ValueError(f"maxsize must be 0 or more, not {maxsize}")
-        self._closed = True  # until everything below has succeeded
         self._decoder = None if type is object or _is_any(type) else messages.Decoder(type)
         self._node = node = nodes.current()
         self.name = name
@@ -196,7 +199,6 @@ class ReceivePort[T]:
         self._subscription: Subscription | None = None
         self._semaphore = 0
         self._inbox = node.mailbox.open()
-        self._closed = False
         if maxsize:
             try:
                 self._semaphore = semaphore.open(node, self._inbox.address, maxsize)
@@ -214,7 +216,7 @@ class ReceivePort[T]:
     @property
     def closed(self) -> bool:
         """Whether the port has been closed, or its isolate has ended."""
-        return self._closed or not self._node.mailbox.inboxes.get(self._inbox.address)
+        return self._inbox.closed
 
     # -- receiving -----------------------------------------------------------------------------------------------------
 
@@ -234,7 +236,8 @@ class ReceivePort[T]:
         """
         node, inbox = self._node, self._inbox
         if not inbox.messages:
-            self._check_receivable()
+            if inbox.closed or self._subscription is not None:
+                self._check_receivable()
             if not node.mailbox.wait([inbox], self._ready, _check_timeout(timeout)):
                 raise PortEmpty("no message arrived in time" if timeout else "no message is waiting")
         elif timeout is not None:
@@ -261,24 +264,27 @@ class ReceivePort[T]:
                 continue
 
     def _check_receivable(self) -> None:
-        if self.closed:
-            raise PortClosedError("the port is closed")
         if self._node.pid != os.getpid():
             raise PortClosedError("the port belongs to the process that this one was forked from")
+        if self._inbox.closed:
+            raise PortClosedError("the port is closed")
         if self._subscription is not None:
             raise RuntimeError("the port is being listened to")
 
     def _ready(self) -> bool:
-        return bool(self._inbox.messages) or self._is_over() or self._node.killed
+        return self._inbox.messages or self._is_over() or self._node.killed  # type: ignore[return-value]
 
     def _is_over(self) -> bool:
-        return self.closed or (self._end_with_senders and not self._node.mailbox.has_senders(self._inbox))
+        inbox = self._inbox
+        return inbox.closed or (
+            self._end_with_senders and bool(inbox.holders) and not self._node.mailbox.has_senders(inbox)
+        )
 
     def _take(self) -> T:
         inbox, node = self._inbox, self._node
         if node.killed:
             raise IsolateKilled("the isolate is being killed")
-        if not inbox.messages:
+        if not inbox.messages and not inbox.closed:
             node.mailbox.settle()  # an isolate's last messages were sent before it could be seen to have ended
         try:
             kind, payload = inbox.messages.popleft()
@@ -292,10 +298,11 @@ class ReceivePort[T]:
             semaphore.give(self._semaphore)
         if self._descriptor is not None:
             self._rearm()
-        kind, body, buffers = links.unpack(kind, payload)
-        if self._decoder is not None:
-            return self._decoder.decode(kind, body, buffers)  # type: ignore[no-any-return]
-        return messages.decode(kind, body, buffers)  # type: ignore[no-any-return]
+        body: bytes | memoryview = payload
+        buffers: list[memoryview] = _NO_BUFFERS
+        if kind == protocol.LARGE:
+            kind, body, buffers = links.unpack(kind, payload)
+        return (self._decoder.decode if self._decoder is not None else messages.decode)(kind, body, buffers)
 
     def __iter__(self) -> "Iterator[T]":
         return self
@@ -366,10 +373,7 @@ class ReceivePort[T]:
 
     def close(self) -> None:
         """Close the port. What is queued is dropped; senders get `PortClosedError`. Closing twice does nothing."""
-        if self._closed:
-            return
-        self._closed = True
-        if self._node.pid != os.getpid():
+        if self._inbox.closed:
             return
         if self._subscription is not None:
             self._subscription.cancel()
@@ -400,7 +404,7 @@ class ReceivePort[T]:
         # A port that was merely forgotten is closed: nobody can receive from it any more.
         try:
             self.close()
-        except Exception:  # the interpreter is ending
+        except Exception:  # it was never opened, or the interpreter is ending
             pass
 
     def __repr__(self) -> str:

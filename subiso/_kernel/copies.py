@@ -4,6 +4,7 @@ They lie in ``<SUBISO_COPIES_DIR, TMPDIR or /tmp>/subiso-<user>/<process>/``. Bo
 made when needed and removed when empty. What a killed process left, the next one that copies removes.
 """
 
+import errno
 import os
 import stat
 import time
@@ -30,9 +31,9 @@ def make(source: int, name: str) -> str:
     path, target = _create(name)
     try:
         _transfer(source, target)
-    except BaseException:
+    except OSError as error:
         discard(path)
-        raise
+        raise OSError(error.errno, error.strerror, path) from None
     finally:
         os.close(target)
     return path
@@ -105,10 +106,15 @@ def _process_name() -> str:
 def _start_time(pid: int) -> str:
     """Return when the process was started, in the kernel's ticks; nothing if it is not there."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[19].decode()
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return ""
+    try:
+        return os.read(fd, 4096).rpartition(b")")[2].split()[19].decode()
+    except (OSError, IndexError):  # it ends just now
+        return ""
+    finally:
+        os.close(fd)
 
 
 def _sweep(of_user: str, own: str) -> None:
@@ -141,5 +147,5 @@ def _transfer(source: int, target: int) -> None:
             os.lseek(target, done, os.SEEK_SET)
             count = os.sendfile(target, source, done, size - done)
         if not count:
-            raise OSError("the file has shrunk while it was copied")
+            raise OSError(errno.ESTALE, "the original shrank while it was copied")
         done += count

@@ -18,7 +18,7 @@ import sys
 from _frozen_importlib import BuiltinImporter, ModuleSpec
 from _frozen_importlib_external import ExtensionFileLoader
 
-from subiso._kernel import copies, elf, pyinit
+from subiso._kernel import copies, elf
 from subiso._kernel.versions import COPIES_BY_PYINIT, REFUSING_STDLIB
 
 TYPE_CHECKING = False
@@ -99,7 +99,7 @@ def _create_module(loader: ExtensionFileLoader, spec: "ModuleSpec") -> "ModuleTy
         raise _import_error(
             spec, f"isolates load such modules from private copies, which is switched off: unset {SWITCH} to allow it"
         )
-    with _check_lifted:
+    with _check_lifted, _Attempt(spec.name, spec.origin):
         return _create_by_pyinit(spec) if COPIES_BY_PYINIT else _create_by_import(spec)
 
 
@@ -109,7 +109,7 @@ def _exec_module(loader: ExtensionFileLoader, module: "ModuleType") -> None:
     if not _takes_copy(loader.name):
         execute(loader, module)
         return
-    with _check_lifted:
+    with _check_lifted, _Attempt(loader.name, loader.path):
         execute(loader, module)
     if loader.name in _NEEDLESS_WARNINGS:
         import warnings
@@ -144,6 +144,23 @@ class _CheckLifted:
 _check_lifted = _CheckLifted()
 
 
+class _Attempt:
+    """Forgets the copy if the module's initialisation fails: who imports it again gets another, with statics unspoilt.
+
+    So an interpreter in which an isolate was killed while it imported something is as good as new for the next one.
+    """
+
+    def __init__(self, name: str, original: str | None) -> None:
+        self._key = name, str(original)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, failed: object, *_: object) -> None:
+        if failed:
+            _libraries.pop(self._key, None)
+
+
 def _import_error(spec: "ModuleSpec", text: str) -> ImportError:
     return ImportError(f"C extension module {spec.name!r}: {text}", name=spec.name, path=spec.origin)
 
@@ -155,55 +172,92 @@ def _create_by_import(spec: "ModuleSpec") -> "ModuleType":
     """Create the module by the import machinery, which runs its init function in this interpreter (before 3.13)."""
     key = spec.name, str(spec.origin)
 
-    def create(copy: str) -> "ModuleType":
-        module = _imp.create_dynamic(ModuleSpec(spec.name, spec.loader, origin=copy))
-        _libraries[key] = copy
+    def create(path: str) -> "ModuleType":
+        flags = sys.getdlopenflags()
+        sys.setdlopenflags(flags & ~os.RTLD_GLOBAL)
+        try:
+            module = _imp.create_dynamic(ModuleSpec(spec.name, spec.loader, origin=path))
+        finally:
+            sys.setdlopenflags(flags)
+        _libraries[key] = path
         return module
 
-    # A library stays loaded under its path when its file is gone, and the machinery remembers single-phase modules.
-    module: ModuleType = create(_libraries[key]) if key in _libraries else _with_copy(spec, create)
+    if key in _libraries:  # imported again: the linker and the machinery know the library by its path, file or no file
+        module = create(_libraries[key])
+    else:
+        with _Copy(spec) as copy:
+            module = create(copy.path)
     module.__file__ = spec.origin
     return module
 
 
 def _create_by_pyinit(spec: "ModuleSpec") -> "ModuleType":
     """Create the module by calling its init function; the import machinery would run it in main (since 3.13)."""
+    from subiso._kernel import capi, pyinit
+
     key = spec.name, str(spec.origin)
     if key in _single_phase:
         return _single_phase[key]
     if key not in _libraries:
-        _libraries[key] = _with_copy(spec, pyinit.load)
+        with _Copy(spec) as copy:
+            _libraries[key] = capi.load(copy.path, sys.getdlopenflags() & ~os.RTLD_GLOBAL)
+            copy.share(_libraries[key])
     module, is_single_phase = pyinit.create(_libraries[key], spec)
     if is_single_phase:
         _single_phase[key] = module
     return module
 
 
-def _with_copy(spec: "ModuleSpec", load: "Callable[[str], Any]") -> "Any":
-    """Return what ``load`` makes of a copy of the module's file.
+class _Copy:
+    """A copy of a module's file, there for a ``with`` block that loads it from `path`.
+
+    It must not be loaded ``RTLD_GLOBAL``: the statics of the next isolate's copy would be bound to its own.
 
     A library bundled beside the module stays one for the process, found by its SONAME. If it calls the C API itself, it
     must be copied for the isolate too, under another SONAME that the module's copy asks for: here is the place.
+
+    Raises:
+        ImportError: the copy cannot be made, or the linker refuses it.
     """
-    original = str(spec.origin)
-    try:
-        source = os.open(original, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __init__(self, spec: "ModuleSpec") -> None:
+        self._spec, self._original = spec, str(spec.origin)
+
+    def __enter__(self) -> "_Copy":
         try:
-            if elf.needs_origin(source):
-                _keep_libraries(original)
-            copy = copies.make(source, spec.name)
-        finally:
-            os.close(source)
-    except OSError as error:
-        raise _import_error(spec, f"a private copy of it cannot be made ({error}): {copies.advice()}") from error
-    try:
-        return load(copy)
-    except (ImportError, OSError) as error:
-        if copy not in str(error):
-            raise
-        raise _import_error(spec, f"{str(error).replace(copy, original)} ({copies.advice()})") from error
-    finally:
-        copies.discard(copy)
+            self._source = os.open(self._original, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                self._image = elf.read(self._source)
+                if self._image.needs_origin:
+                    _keep_libraries(self._original)
+                self.path = copies.make(self._source, self._spec.name)
+            except BaseException:
+                os.close(self._source)
+                raise
+        except OSError as error:
+            text = f"a private copy of it cannot be made ({error}): {copies.advice()}"
+            raise _import_error(self._spec, text) from error
+        return self
+
+    def share(self, handle: int) -> None:
+        """Have the loaded copy use the original's memory for what is never written."""
+        if self._image.is_position_independent:
+            from subiso._kernel import sharing
+
+            target = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                sharing.share(handle, self._image, self._source, target)
+            finally:
+                os.close(target)
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        os.close(self._source)
+        copies.discard(self.path)
+        if isinstance(error, (ImportError, OSError)) and self.path in str(error):  # the linker's, about the copy
+            text = str(error).replace(self.path, self._original)
+            if "failed to map segment" in text:  # as it does where files must not be executed
+                text = f"its private copy {self.path} cannot be loaded: {copies.advice()}"
+            raise _import_error(self._spec, text) from error
 
 
 def _keep_libraries(original: str) -> None:

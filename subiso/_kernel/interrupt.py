@@ -96,12 +96,17 @@ class Interrupter:
         if name.startswith((_OURS, "<frozen importlib")):
             return
         if self.stage == ONCE:
-            if get_ident() in self._seen or _is_stdlib(name):
+            if get_ident() in self._seen or _is_stdlib(name) or _is_being_cancelled():
                 return
             self._seen.add(get_ident())
         elif self.stage == ALWAYS and _is_stdlib(name):
             return
         raise IsolateKilled("the isolate is being killed")
+
+
+def _is_being_cancelled() -> bool:
+    """Return whether the code is unwinding already, because its asyncio task was cancelled."""
+    return type(sys.exception()).__name__ == "CancelledError"
 
 
 def _is_stdlib(name: str) -> bool:

@@ -23,7 +23,7 @@ from subiso._kernel.arena import Arena, memory_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections import deque
+    from subiso._kernel.mailbox import Inbox, Waitable
 
 # Control words of a ring: the writer's line, then the reader's.
 _TAIL, _WRITER_ORIGIN, _WRITER_SEGMENT, _WRITER_SIZE, _WRITER_ENTERED = 0, 1, 2, 3, 4
@@ -62,6 +62,7 @@ class Writer:
 
     def __init__(self, shared: Arena, sender: int, receiver: int) -> None:
         self._arena = shared
+        self._published, self._flags = shared.words, shared.memory
         self._start = Arena.ring(sender, receiver) + _CONTROL
         self._control = Arena.ring(sender, receiver) >> 3
         self._lock = allocate_lock()
@@ -92,21 +93,20 @@ class Writer:
         """
         length = len(payload)
         size = length + 23 & -8
-        published, control = self._arena.words, self._control
+        published, control = self._published, self._control
         with self._lock:
             tail = published[control]
             if tail + size > self._limit:
                 self._make_room(size)
                 tail = published[control]
-            position = tail - self._origin
-            start = position + _HEADER
+            start = tail - self._origin + _HEADER
+            words, word = self._words, start >> 3
+            words[word - 2] = length << 8 | kind
+            words[word - 1] = address
             self._memory[start : start + length] = payload
-            words = self._words
-            words[position >> 3] = length << 8 | kind
-            words[(position >> 3) + 1] = address
             published[control] = tail + size
-        self._arena.memory[self._dirty] = 1
-        self._arena.fence()
+            self._flags[self._dirty] = 1
+        # Leaving the lock is a fence: the reader is seen to sleep, or it sees the flag before it does.
         if published[self._sleeping]:
             doorbell.ring(published[self._sleeping - arena.SLEEPING + arena.DOORBELL])
 
@@ -177,63 +177,79 @@ class Writer:
                 self._segment.unmap()
 
 
-Record = tuple[int, int, bytes]  # kind, address, payload
-
-
 class Reader:
     """The receiving side of a stream; its mailbox calls it under a lock."""
 
     def __init__(self, shared: Arena, sender: int, receiver: int) -> None:
         self._arena = shared
+        self._published = shared.words
         self._start = Arena.ring(sender, receiver) + _CONTROL
         self._control = Arena.ring(sender, receiver) >> 3
+        self._tail, self._head = self._control + _TAIL, self._control + _HEAD
         words, control = shared.words, self._control
         origin = words[control + _READER_ORIGIN]
-        self._origin = origin - _BIAS if origin else -self._start
-        self._segment: Segment | None = None
+        segment = None
         if descriptor := words[control + _READER_SEGMENT]:
-            self._segment = Segment(descriptor - 1, words[control + _READER_SIZE])
+            segment = Segment(descriptor - 1, words[control + _READER_SIZE])
+        self._segment: Segment | None = segment
+        self._place = (segment or shared).memory, (segment or shared).words, origin - _BIAS if origin else -self._start
 
-    def read(self, backlog: "deque[Record]") -> None:
-        """Append the records that have been published since the last call to ``backlog``."""
-        published, control = self._arena.words, self._control
-        tail, head = published[control + _TAIL], published[control + _HEAD]
-        if head == tail:
-            return
-        records: list[Record] = []
-        left: list[Segment] = []
-        segment, origin = self._segment, self._origin
-        source = self._arena if segment is None else segment
-        memory, words = source.memory, source.words
+    def read(self, inboxes: "dict[int, Inbox]", events: "list[Waitable]") -> "list[tuple[int, int, bytes]] | None":
+        """Put the messages that have been published since the last call into their inboxes.
+
+        Args:
+            inboxes: by address.
+            events: to which every inbox is added that somebody waits for.
+
+        Returns:
+            The records, if any, that are no messages or have no inbox: kind, address and payload.
+        """
+        published, head_word = self._published, self._head
+        tail, head = published[self._tail], published[head_word]
+        others: list[tuple[int, int, bytes]] | None = None
+        memory, words, origin = self._place
         while head != tail:
-            position = head - origin
-            header = words[position >> 3]
+            start = head - origin + _HEADER
+            word = start >> 3
+            header, address = words[word - 2], words[word - 1]
             kind, length = header & 255, header >> 8
             head += length + 23 & -8
-            if kind > protocol.HOME:
-                start = position + _HEADER
-                records.append((kind, words[(position >> 3) + 1], memory[start : start + length]))
+            if kind <= protocol.HOME:
+                self._move(kind, words[word], words[word + 1], head)
+                memory, words, origin = self._place
                 continue
-            if segment is not None:
-                left.append(segment)
-            if kind == protocol.JUMP:
-                segment = Segment(words[(position >> 3) + 2], words[(position >> 3) + 3])
-                origin, memory, words = head, segment.memory, segment.words
-            else:
-                segment = None
-                origin, memory, words = head - self._start, self._arena.memory, self._arena.words
-        # No call stands between these stores, so no signal handler can come between them.
-        self._segment, self._origin = segment, origin
-        backlog += records
-        published[control + _HEAD] = head
-        for one in left:
-            one.unmap()
-            os.close(one.descriptor)
+            payload = memory[start : start + length]
+            inbox = inboxes.get(address)
+            if inbox is None or kind == protocol.GRANT:
+                others = others or []
+                others += ((kind, address, payload),)
+                published[head_word] = head
+                continue
+            messages, message = inbox.messages, (kind, payload)
+            # No call stands between these two, so that a signal handler (Ctrl-C) can neither lose a message nor double it.
+            messages += (message,)
+            published[head_word] = head
+            if inbox.waiters or inbox.on_event is not None:
+                events.append(inbox)
+        return others
+
+    def _move(self, kind: int, descriptor: int, size: int, head: int) -> None:
+        """Follow the writer into a segment, or home."""
+        left = self._segment
+        segment = Segment(descriptor, size) if kind == protocol.JUMP else None
+        source = segment or self._arena
+        place = source.memory, source.words, head if segment is not None else head - self._start
+        published, head_word = self._published, self._head
+        self._segment, self._place = segment, place
+        published[head_word] = head
+        if left is not None:
+            left.unmap()
+            os.close(left.descriptor)
 
     def park(self) -> None:
         """Leave the stream to the next interpreter in this slot."""
         words, control = self._arena.words, self._control
-        words[control + _READER_ORIGIN] = self._origin + _BIAS
+        words[control + _READER_ORIGIN] = self._place[2] + _BIAS
         words[control + _READER_SEGMENT] = 0
         if self._segment is not None:
             words[control + _READER_SIZE] = self._segment.size

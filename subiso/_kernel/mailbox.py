@@ -21,7 +21,7 @@ from time import monotonic
 
 from subiso._kernel import doorbell, links, protocol
 from subiso._kernel.arena import DOORBELL, ISOLATE, PORTS, SERIAL, SLEEPING, SLOTS, Arena, address_of, slot_of
-from subiso._kernel.links import Reader, Record, Writer
+from subiso._kernel.links import Reader, Writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 FIRST_INDEX = 16  # of a port that is opened; those below are at fixed places
 REPLIES = 2  # the index in the addresses of inboxes for one reply
-SPIN = 200  # looks before a waiting thread blocks; some 50 microseconds, about what waking it would cost
+SPIN = 300  # looks before a waiting thread blocks; some 50 microseconds, about what waking it would cost
+_SPINS = [range(max(SPIN >> misses, 20)) for misses in range(8)]
 
 
 class Waiter:
@@ -97,15 +98,17 @@ class Inbox(Waitable):
     Attributes:
         messages: kind and payload of each, oldest first.
         holders: the isolates that were given the port's send port, as slot and number.
+        closed: whether nothing can be received any more.
     """
 
-    __slots__ = ("address", "holders", "messages")
+    __slots__ = ("address", "closed", "holders", "messages")
 
     def __init__(self, address: int, on_event: "Callable[[], None] | None" = None) -> None:
         super().__init__(on_event)
         self.address = address
         self.messages: deque[tuple[int, bytes]] = deque()
         self.holders: set[tuple[int, int]] = set()
+        self.closed = False
 
 
 class Mailbox:
@@ -118,13 +121,13 @@ class Mailbox:
         self.inboxes: dict[int, Inbox] = {}
         self._writers: dict[int, Writer] = {}
         self._readers: dict[int, Reader] = {}
-        self._backlog: deque[Record] = deque()
+        self._find = shared.memory.find
         self._watches: dict[int, list[tuple[int, Waitable]]] = {}  # by slot: isolate's number, whom to tell
         self._free: list[int] = []  # indices of ports that were closed
         self._next_index = FIRST_INDEX
         self._replies = 0
         self._lock = allocate_lock()  # reading rings and routing; the tables above
-        self._spinner = allocate_lock()
+        self._misses = 0  # how many spins were in vain, one after the other
         self._sentinel = allocate_lock()
         self._followers: list[ThreadWaiter] = []
         self._sleepers = 0
@@ -171,6 +174,7 @@ class Mailbox:
     def close(self, inbox: Inbox) -> None:
         """Close a port; what is queued in it, and what still arrives, is dropped."""
         with self._lock:
+            inbox.closed = True
             if self.inboxes.pop(inbox.address, None) is None:
                 return
             index = inbox.address & PORTS - 1
@@ -189,9 +193,7 @@ class Mailbox:
 
     def send(self, address: int, kind: int, payload: bytes) -> None:
         """Send one record to the port at ``address``; if that is closed, the record is dropped."""
-        receiver = address >> 53  # slot_of(address), without the call
-        writer = self._writers.get(receiver) or self._writer(receiver)
-        writer.write(kind, address, payload)
+        self.writer(slot_of(address)).write(kind, address, payload)
 
     def send_message(self, address: int, kind: int, body: bytes, buffers: list[memoryview]) -> None:
         """Send a message; a big one, or one with buffers, in a memory file of its own."""
@@ -205,7 +207,8 @@ class Mailbox:
             links.discard(protocol.LARGE, payload)
             raise
 
-    def _writer(self, receiver: int) -> Writer:
+    def writer(self, receiver: int) -> Writer:
+        """Return the stream to a slot."""
         with self._lock:
             if receiver not in self._writers:
                 self._writers[receiver] = Writer(self.arena, self.slot, receiver)
@@ -218,56 +221,54 @@ class Mailbox:
 
         Another thread may be in the middle of that; `settle` waits for it.
         """
-        memory, dirty = self.arena.memory, self._dirty
-        if memory.find(b"\1", dirty, dirty + SLOTS) < 0 and not self._backlog:
-            return False
-        self.settle()
-        return True
+        dirty, find = self._dirty, self._find
+        found = first = find(b"\1", dirty, dirty + SLOTS)
+        while found >= 0:
+            self._read(found)
+            found = find(b"\1", found + 1, dirty + SLOTS)
+        return first >= 0
 
     def settle(self) -> None:
-        """Move everything that was sent before this call into the inboxes."""
-        memory, dirty = self.arena.memory, self._dirty
-        arrived: dict[int, Inbox] = {}
-        ended: list[Waitable] = []
-        with self._lock:
-            while True:
-                if self._backlog:
-                    self._route(arrived)
-                found = memory.find(b"\1", dirty, dirty + SLOTS)
-                if found < 0:
-                    break
-                sender = found - dirty
-                memory[found] = 0
-                self.arena.fence()
-                reader = self._readers.get(sender)
-                if reader is None:
-                    reader = self._readers[sender] = Reader(self.arena, sender, self.slot)
-                reader.read(self._backlog)
-                if sender in self._watches:
-                    self._route(arrived)  # an isolate's last messages arrive before the news of its end
-                    ended += self._ended(sender)
-        for waitable in (*arrived.values(), *ended):
-            waitable.notify()
+        """Move everything that was sent before this call into the inboxes, whoever has begun with it."""
+        while self.pump():
+            pass
+        for sender in list(self._readers):
+            self._read(self._dirty + sender)
 
-    def _route(self, arrived: dict[int, Inbox]) -> None:
-        backlog, inboxes = self._backlog, self.inboxes
-        while backlog:
-            kind, address, payload = backlog[0]
-            inbox = inboxes.get(address)
-            if inbox is None:
-                backlog.popleft()
+    def _read(self, flag: int) -> None:
+        """Read the ring of one sender, whose dirty flag is at ``flag``."""
+        sender = flag - self._dirty
+        reader = self._readers.get(sender) or self._reader(sender)
+        memory = self.arena.memory
+        events: list[Waitable] = []
+        memory[flag] = 0
+        try:
+            with self._lock:  # which is a fence: what is published from now on sets the flag again
+                others = reader.read(self.inboxes, events)
+                if others:
+                    self._route(others, events)
+                if sender in self._watches:
+                    self._take_ended(sender, events)
+        except BaseException:
+            memory[flag] = 1  # Ctrl-C: the rest is for the next one
+            raise
+        if events:
+            for waitable in events:
+                waitable.notify()
+
+    def _reader(self, sender: int) -> Reader:
+        reader = self._readers[sender] = Reader(self.arena, sender, self.slot)
+        return reader
+
+    def _route(self, records: "list[tuple[int, int, bytes]]", events: "list[Waitable]") -> None:
+        """Handle the records that are no messages, or came too late."""
+        for kind, address, payload in records:
+            inbox = self.inboxes.get(address)
+            if kind == protocol.GRANT and inbox is not None:
+                self._hold(inbox, *memoryview(payload).cast("Q"))
+                events.append(inbox)
+            else:
                 links.discard(kind, payload)
-                continue
-            arrived[address] = inbox
-            if kind == protocol.GRANT:
-                slot, number = memoryview(payload).cast("Q")
-                self._hold(inbox, slot, number)
-                backlog.popleft()
-                continue
-            messages, message = inbox.messages, (kind, payload)
-            # No call stands between these two, so Ctrl-C can neither lose a message nor double it.
-            messages += (message,)
-            del backlog[0]
 
     # -- the ends of isolates ------------------------------------------------------------------------------------------
 
@@ -298,14 +299,14 @@ class Mailbox:
             del self._watches[slot]
             self.arena.memory[Arena.watchers(slot) + self.slot] = 0
 
-    def _ended(self, slot: int) -> list[Waitable]:
+    def _take_ended(self, slot: int, events: "list[Waitable]") -> None:
         """Take out the watches of isolates in ``slot`` that have ended."""
         alive = self.arena.words[Arena.home(slot) + ISOLATE]
         ended = [waitable for number, waitable in self._watches[slot] if number != alive]
         if ended:
             self._watches[slot] = [entry for entry in self._watches[slot] if entry[0] == alive]
             self._forget_slot(slot)
-        return ended
+            events += ended
 
     def grant(self, address: int, slot: int, number: int) -> None:
         """Note, wherever the port at ``address`` lives, that an isolate is given its send port.
@@ -361,9 +362,7 @@ class Mailbox:
         if ready():
             return True
         deadline = None if timeout is None else monotonic() + timeout
-        if self._spin(ready):
-            return True
-        return self._block(waitables, ready, deadline)
+        return self._spin(ready) or self._block(waitables, ready, deadline)
 
     def attend(self, waitables: "Iterable[Waitable]", ready: "Callable[[], object]", deadline: float | None) -> bool:
         """Like `wait`, until a time of the monotonic clock, for a thread that is in no hurry: it does not spin."""
@@ -423,23 +422,30 @@ class Mailbox:
             waiter.doorbell = None
 
     def _spin(self, ready: "Callable[[], object]") -> bool:
-        """Look for a short while; senders need not ring meanwhile."""
-        if not self._spinner.acquire(False):
-            return False
-        words, sleeping = self.arena.words, self._sleeping
-        try:
+        """Look for a short while, during which senders need not ring.
+
+        How long depends on what it was good for the last times: a spin that was in vain halves the next ones, one that
+        was not makes them long again, and now and then a long one is tried.
+        """
+        words, sleeping, read = self.arena.words, self._sleeping, self._read
+        find, dirty, end = self._find, self._dirty, self._dirty + SLOTS
+        if self._sleepers:
             words[sleeping] = 0
-            memory, dirty, end = self.arena.memory, self._dirty, self._dirty + SLOTS
-            for _ in range(SPIN):
-                if memory.find(b"\1", dirty, end) >= 0 and self.pump() and ready():
-                    return True
+        try:
+            for _ in _SPINS[self._misses & 7]:
+                found = find(b"\1", dirty, end)
+                if found >= 0:
+                    read(found)
+                    if ready():
+                        self._misses = 0
+                        return True
+            self._misses += 1
+            return False
         finally:
-            self._spinner.release()
             if self._sleepers:  # others sleep: from now on they must be woken again
                 words[sleeping] = 1
                 self.arena.fence()
                 self.pump()
-        return bool(ready())
 
     def fall_asleep(self) -> None:
         """Ask senders to ring the doorbell from now on; look for messages after this, and only then sleep."""
@@ -461,6 +467,12 @@ class Mailbox:
             follower.wake()
 
     # -- the end -------------------------------------------------------------------------------------------------------
+
+    def disown(self) -> None:
+        """Be of no use any more: this is the child of a fork, and everything here is the parent's."""
+        for inbox in self.inboxes.values():
+            inbox.closed = True
+        self.inboxes.clear()
 
     def close_ports(self) -> None:
         """Close every port that an isolate has opened."""

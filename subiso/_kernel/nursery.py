@@ -77,6 +77,7 @@ class Nursery:
         self._idle: list[_Berth] = []  # the one used last is lent first: its memory is warm
         self._numbers = itertools.count(2)
         self.closing = False
+        self._retiring = 0  # how many threads want all idle interpreters closed: no spares are made meanwhile
         control, reader = self._furnish(nodes.MAIN)
         self._control = ControlPipe(control)
         self._arena.words[Arena.home(nodes.MAIN) + ISOLATE] = 1
@@ -117,7 +118,6 @@ class Nursery:
             berth.used = True
             berth.disposable = fresh
             self._arena.words[Arena.home(berth.slot) + ISOLATE] = berth.number
-            forks.forbid(self._busy_names)
             exits.watch_exit_code()
             return berth.slot, berth.number
 
@@ -220,17 +220,15 @@ class Nursery:
     def _became_idle(self, berth: _Berth, recyclable: bool) -> None:
         with self._lock:
             if berth.state == BOOTING:
-                if recyclable and not self.closing and len(self._idle) < max(Limits.idle, Limits.spares):
+                if recyclable and not (self.closing or self._retiring) and len(self._idle) < max(Limits.idle, Limits.spares):
                     berth.state = IDLE
                     self._idle.append(berth)
                 else:
                     berth.state = RETIRING
                     self.node.tell(berth.slot, nodes.RETIRE, 0)
-            if not any(one.state == BUSY for one in self._berths):
-                forks.allow()
             self._changed.notify_all()
             warm = sum(one.state in (IDLE, BOOTING) for one in self._berths)
-            if warm < Limits.spares and not self.closing:
+            if warm < Limits.spares and not (self.closing or self._retiring):
                 try:
                     self._boot()
                 except (RuntimeError, OSError):  # no thread or descriptor: there will be no spare
@@ -246,7 +244,8 @@ class Nursery:
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
-    def _busy_names(self) -> list[str]:
+    def living(self) -> list[str]:
+        """Name the isolates that have not ended."""
         words = self._arena.words
         return [
             berth.name
@@ -258,40 +257,44 @@ class Nursery:
         """Close every interpreter in which no isolate lives; return whether that was done in ``timeout`` seconds."""
         deadline = monotonic() + timeout
         with self._lock:
-            words = self._arena.words
-            while True:
-                for berth in self._idle:
-                    berth.state = RETIRING
-                    self.node.tell(berth.slot, nodes.RETIRE, 0)
-                self._idle.clear()
-                waited_for = [
-                    berth
-                    for berth in self._berths
-                    if berth.state in (BOOTING, RETIRING)
-                    or (berth.state == BUSY and words[Arena.home(berth.slot) + ISOLATE] != berth.number)
-                ]
-                remaining = deadline - monotonic()
-                if not waited_for or remaining <= 0:
-                    break
-                self._changed.wait(remaining)
+            self._retiring += 1
+            try:
+                while (waited_for := self._retire()) and (remaining := deadline - monotonic()) > 0:
+                    self._changed.wait(remaining)
+            finally:
+                self._retiring -= 1
         for berth in self._berths:
             if berth.state == GONE and berth.thread is not None:
                 berth.thread.join(max(deadline - monotonic(), 0.1))
         return not waited_for
 
+    def _retire(self) -> list[_Berth]:
+        """Tell the idle interpreters to end; return those in which no isolate lives, but which are still there."""
+        for berth in self._idle:
+            berth.state = RETIRING
+            self.node.tell(berth.slot, nodes.RETIRE, 0)
+        self._idle.clear()
+        words = self._arena.words
+        return [
+            berth
+            for berth in self._berths
+            if berth.state in (BOOTING, RETIRING)
+            or (berth.state == BUSY and words[Arena.home(berth.slot) + ISOLATE] != berth.number)
+        ]
+
     def close(self) -> None:
         """End everything, in bounded time; say which isolates were still running. For the end of the program."""
         with self._lock:
             self.closing = True
-            running = self._busy_names()
+            running = self.living()
             for berth in self._berths:
                 if berth.state == BUSY:
                     self.node.tell(berth.slot, nodes.KILL, berth.number)
         deadline = monotonic() + exits.PATIENCE
         with self._lock:
-            while self._busy_names() and (remaining := deadline - monotonic()) > 0:
+            while self.living() and (remaining := deadline - monotonic()) > 0:
                 self._changed.wait(min(remaining, 0.01))
-            stuck = self._busy_names()
+            stuck = self.living()
         exits.say_who_was_running(running, stuck)
         self.retire_idle(exits.PATIENCE)
         exits.finish()
@@ -305,7 +308,7 @@ def found() -> Node:
     global _nursery
     _nursery = Nursery()
     atexit.register(_close, os.getpid())
-    forks.install(_before_fork, _after_fork_in_child)
+    forks.install(_close_idle, _living, _forget)
     return _nursery.node
 
 
@@ -321,13 +324,18 @@ def lease(name: str | None, fresh: bool) -> tuple[int, int]:
     return _nursery.lease(name, fresh)
 
 
-def _before_fork() -> None:
-    if _nursery is not None:
-        _nursery.retire_idle(timeout=10)
+def _close_idle() -> bool:
+    return _nursery is None or _nursery.retire_idle(timeout=10)
 
 
-def _after_fork_in_child() -> None:
-    """Forget everything: the child has none of the threads, and the shared memory is the parent's."""
+def _living() -> list[str]:
+    return [] if _nursery is None else _nursery.living()
+
+
+def _forget() -> None:
+    """In a forked child, which has none of the threads: the shared memory is the parent's."""
     global _nursery
+    if _nursery is not None:
+        _nursery.node.mailbox.disown()
     _nursery = None
     nodes.install(None)

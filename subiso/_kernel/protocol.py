@@ -8,8 +8,8 @@ JUMP = 1  # the stream goes on in a segment: payload is its descriptor and size,
 HOME = 2  # the stream goes on at the start of the ring, which is empty; no payload
 
 # -- for the mailbox (mailbox.py) --------------------------------------------------------------------------------------
-LARGE = 3  # a message in a memory file of its own: words of descriptor, size, kind, length of the body, of each buffer
-GRANT = 4  # that isolate has been given a send port of the port addressed: words of its slot and number
+GRANT = 3  # that isolate has been given a send port of the port addressed: words of its slot and number
+LARGE = 4  # a message in a memory file of its own: words of descriptor, size, kind, length of the body, of each buffer
 
 # -- what a message's payload is (messages.py) -------------------------------------------------------------------------
 NONE, TRUE, FALSE = 16, 17, 18  # empty payload

@@ -109,6 +109,9 @@ class _Worker:
                 program.last_words()
         except BaseException as error:
             _report(error)
+        attendant = node.locals.get("attendant")
+        if attendant is not None:
+            attendant.stop()
         node.mailbox.close_ports()
         self._end()
 

@@ -1,0 +1,381 @@
+"""Which functions and classes travel by reference and which by value, and the pickler that decides it.
+
+By reference go those whose module the other side will find in the same file under the same name: an isolate starts with
+its creator's ``sys.path``, so the path is searched for the module as it will be there. All others go by value
+(definitions.py), and instances follow their classes. That holds for ``__main__``, notebooks, lambdas, closures, and for
+modules that were imported from outside the path.
+
+Pickling of everything else is left to the C pickler: it asks Python code only about objects that are not built in.
+"""
+
+import sys
+from _frozen_importlib import BuiltinImporter, FrozenImporter
+from _frozen_importlib_external import PathFinder
+from _thread import _local
+from types import (
+    CellType,
+    CodeType,
+    FunctionType,
+    GetSetDescriptorType,
+    MappingProxyType,
+    MemberDescriptorType,
+    MethodType,
+    ModuleType,
+)
+
+import _pickle
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from subiso.definitions import Scope
+
+    Reducer = Callable[["Pickler", Any], Any]
+
+LARGE = 64 << 10  # bytes; a contiguous buffer of at least that size stays out of the pickle
+_REUSABLE = 4 << 10  # bytes of pickle; a pickler that has made more is dropped, for its memo table has grown too
+
+_PACKAGE = __name__.partition(".")[0]
+_STANDARD_FINDERS = (BuiltinImporter, FrozenImporter, PathFinder)
+
+own_namespaces: set[int] = set()
+"""The id of the globals of each module of the package whose functions put together what travels by value."""
+
+_idle: "list[Pickler]" = []
+_paths: list[str] = []  # sys.path as it was when the next line's facts were found
+_reachable: dict[str, tuple[object, bool]] = {}
+
+
+class _Running(_local):
+    pickler: "Pickler | None" = None
+
+
+_running = _Running()
+
+
+def dumps(message: object, *, in_band: bool = False) -> "tuple[bytes, list[memoryview], list[Any]]":
+    """Pickle a message: its bytes, the large buffers left out of them, and the values that asked to be carried.
+
+    Args:
+        message: what to pickle.
+        in_band: whether large buffers go into the bytes too.
+
+    Raises:
+        Exception: whatever the objects in it or the pickler raise; no state is left behind.
+    """
+    if in_band:
+        return Pickler(in_band=True).encode(message, keep=False)
+    try:
+        pickler = _idle.pop()
+    except IndexError:
+        pickler = Pickler()
+    try:
+        return pickler.encode(message)
+    except RecursionError:
+        if not pickler.kinds.met_structs:
+            raise
+    # A Struct reduces to a call with its values, which never ends where it leads back to itself. Most do not.
+    pickler = Pickler()
+    pickler.kinds.cyclic_structs = True
+    return pickler.encode(message, keep=False)
+
+
+def running() -> "Pickler | None":
+    """Return the pickler that this thread is in the middle of."""
+    return _running.pickler
+
+
+class _Chunks(list[bytes]):
+    __slots__ = ()
+    write = list.append
+
+
+class _Kinds(dict[type, "Reducer | None"]):
+    """For each type of object met in a message: its reducer, or None where the C pickler knows best."""
+
+    __slots__ = ("cyclic_structs", "met_structs")
+
+    def __init__(self) -> None:
+        super().__init__(_REDUCERS)
+        self.cyclic_structs = self.met_structs = False
+
+    def forget(self) -> None:
+        """Forget the user's types."""
+        if len(self) > len(_REDUCERS):
+            self.clear()
+            self.update(_REDUCERS)
+            self.met_structs = False
+
+    def __missing__(self, kind: type) -> "Reducer | None":
+        reduce = self[kind] = _find_reducer(kind, self)
+        return reduce
+
+
+class Pickler(_pickle.Pickler):
+    """Pickles messages, one after the other; only one thread at a time may use it.
+
+    Attributes:
+        carried: the values that want to know that they travel.
+        scope: what is known about the functions and classes of this message that go by value.
+    """
+
+    def __init__(self, *, in_band: bool = False) -> None:
+        self._chunks = _Chunks()
+        self._buffers: list[memoryview] = []
+        super().__init__(self._chunks, 5, buffer_callback=None if in_band else _taking_out(self._buffers))
+        self.carried: list[Any] = []
+        self.kinds = _Kinds()
+        self.scope: Scope | None = None
+        self._entered = False
+        self._outer: Pickler | None = None
+
+    def encode(self, message: object, *, keep: bool = True) -> "tuple[bytes, list[memoryview], list[Any]]":
+        """Pickle the message, as `dumps`, and keep the pickler for another one, unless there was an error."""
+        try:
+            self.dump(message)
+        finally:
+            if self._entered:
+                self._entered = False
+                _running.pickler, self._outer = self._outer, None
+        chunks = self._chunks
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
+        result = body, self._buffers[:], self.carried
+        if keep and len(body) <= _REUSABLE:
+            self._forget()
+            _idle.append(self)
+        return result
+
+    def _forget(self) -> None:
+        self.clear_memo()
+        self.kinds.forget()
+        self.scope = None
+        if self._buffers:
+            self._buffers.clear()
+        if self.carried:
+            self.carried = []
+
+    def reducer_override(self, obj: "Any") -> "Any":
+        """Reduce what is not built in; called by the C pickler."""
+        if not self._entered:
+            self._entered = True
+            self._outer, _running.pickler = _running.pickler, self
+        reduce = self.kinds[type(obj)]
+        return NotImplemented if reduce is None else reduce(self, obj)
+
+
+def _taking_out(buffers: list[memoryview]) -> "Callable[[Any], bool]":
+    def keep_in(buffer: "Any") -> bool:
+        view: memoryview = buffer.raw()
+        if view.nbytes < LARGE:
+            return True
+        buffers.append(view)
+        return False
+
+    return keep_in
+
+
+# -- which objects are reduced by whom ---------------------------------------------------------------------------------
+
+
+def _reduce_function(pickler: Pickler, function: FunctionType) -> "Any":
+    if id(function.__globals__) in own_namespaces or is_reference(function):
+        return NotImplemented
+    from subiso import definitions
+
+    return definitions.reduce_function(pickler, function)
+
+
+def _reduce_class(pickler: Pickler, cls: type) -> "Any":
+    if is_reference(cls):
+        return NotImplemented
+    from subiso import classes
+
+    return classes.reduce_class(pickler, cls)
+
+
+def _reduce_method(pickler: Pickler, method: MethodType) -> "Any":
+    owner = method.__self__
+    if getattr(owner, method.__func__.__name__, None) == method:
+        return NotImplemented
+    return MethodType, (method.__func__, owner)  # a private name, or one that stands for something else by now
+
+
+def _reduce_by_own_word(pickler: Pickler, obj: object) -> "Any":
+    """Reduce an object whose class says how in Python: it may give a name, under which the other side must find it."""
+    reduced = obj.__reduce_ex__(5)
+    if type(reduced) is str and not is_reference(obj, reduced):
+        raise _pickle.PicklingError(f"it stands for {obj.__module__}.{reduced}, which will not be found")
+    return reduced
+
+
+def _name_in_dataclasses(pickler: Pickler, obj: object) -> "Any":
+    """Return the name of one of the dataclass machinery's constants, which are compared by identity."""
+    for name, value in vars(sys.modules["dataclasses"]).items():
+        if value is obj:
+            return name
+    return NotImplemented
+
+
+def _deferred(module: str, name: str) -> "Reducer":
+    """Return the reducer of another module, which is imported when it is first needed."""
+
+    def reduce(pickler: Pickler, obj: object) -> "Any":
+        __import__(module)
+        return getattr(sys.modules[module], name)(pickler, obj)
+
+    return reduce
+
+
+_reduce_named = _deferred("subiso.classes", "reduce_named")
+_reduce_member = _deferred("subiso.classes", "reduce_member")
+_reduce_view = _deferred("subiso.definitions", "reduce_view")
+_reduce_wrapped = _deferred("subiso.definitions", "reduce_wrapped")
+_reduce_descriptor = _deferred("subiso.definitions", "reduce_descriptor")
+
+_REDUCERS: "dict[type, Reducer]" = {
+    FunctionType: _reduce_function,
+    type: _reduce_class,
+    MethodType: _reduce_method,
+    ModuleType: _deferred("subiso.definitions", "reduce_module"),
+    CellType: _deferred("subiso.definitions", "reduce_cell"),
+    CodeType: _deferred("subiso.definitions", "reduce_code"),
+    MappingProxyType: _deferred("subiso.definitions", "reduce_proxy"),
+    property: _deferred("subiso.definitions", "reduce_property"),
+    classmethod: _reduce_wrapped,
+    staticmethod: _reduce_wrapped,
+    GetSetDescriptorType: _reduce_descriptor,
+    MemberDescriptorType: _reduce_descriptor,
+    type({}.keys()): _reduce_view,
+    type({}.values()): _reduce_view,
+    type({}.items()): _reduce_view,
+}
+_NAMED = {  # module -> its types whose objects are known by their names
+    "functools": ("_lru_cache_wrapper",),
+    "typing": ("TypeVar", "ParamSpec", "TypeVarTuple", "TypeAliasType", "NewType"),
+}
+
+
+def _find_reducer(kind: type, kinds: _Kinds) -> "Reducer | None":
+    if issubclass(kind, type):
+        return _reduce_class
+    if type(kind) is not type:
+        reduce = _find_reducer_by_metaclass(kind, kinds)
+        if reduce is not None:
+            return reduce
+    module = kind.__module__
+    if module == "dataclasses":
+        return _name_in_dataclasses if kind.__name__[0] == "_" else None
+    if kind.__name__ in _NAMED.get(module, ()):
+        return _reduce_named
+    own = type(kind.__reduce_ex__) is FunctionType or type(kind.__reduce__) is FunctionType  # type: ignore[comparison-overlap]
+    return _reduce_by_own_word if own and kind not in sys.modules["copyreg"].dispatch_table else None
+
+
+def _find_reducer_by_metaclass(kind: type, kinds: _Kinds) -> "Reducer | None":
+    modules: Any = sys.modules
+    if "enum" in modules and issubclass(type(kind), modules["enum"].EnumType):
+        return None if is_reference(kind) else _reduce_member
+    if is_struct(kind):
+        from subiso import structs
+
+        kinds.met_structs = True
+        return structs.reducer_for(kind, kinds.cyclic_structs)
+    return None
+
+
+def is_struct(cls: type) -> bool:
+    """Return whether a class is one of msgspec's Structs."""
+    msgspec: Any = sys.modules.get("msgspec")
+    return msgspec is not None and hasattr(cls, "__struct_fields__") and isinstance(cls, msgspec.StructMeta)
+
+
+# -- by reference ------------------------------------------------------------------------------------------------------
+
+
+def is_reference(obj: "Any", name: str | None = None) -> bool:
+    """Return whether the other side will find the same object, in the same file, under its name."""
+    module_name = getattr(obj, "__module__", None)
+    if name is None:
+        name = obj.__qualname__
+    module = sys.modules.get(module_name) if isinstance(module_name, str) else None
+    if module is None:
+        return False
+    found: Any = module
+    try:
+        for part in name.split("."):
+            found = getattr(found, part)
+    except Exception:  # modules and classes may run code to give an attribute
+        return False
+    return found is obj and is_reachable(module_name, module)
+
+
+def is_reachable(name: str, module: object) -> bool:
+    """Return whether importing ``name`` elsewhere, with this ``sys.path``, gives a module of the same file."""
+    if sys.path != _paths:
+        _reachable.clear()
+        _paths[:] = sys.path
+    known = _reachable.get(name)
+    if known is not None and known[0] is module:
+        return known[1]
+    answer = _is_reachable(name, module)
+    _reachable[name] = module, answer
+    return answer
+
+
+def _is_reachable(name: str, module: "Any") -> bool:
+    top, _, rest = name.partition(".")
+    if name in ("__main__", "__mp_main__") or sys.modules.get(name) is not module:
+        return False
+    spec = getattr(module, "__spec__", None)
+    origin = getattr(spec, "origin", None) or getattr(module, "__file__", None)
+    if top == _PACKAGE or origin in ("built-in", "frozen"):
+        return True
+    if origin is None and getattr(spec, "submodule_search_locations", None) is None:  # nor is it a namespace package
+        return top in sys.stdlib_module_names
+    search_in = None
+    if rest:
+        parent_name = name.rpartition(".")[0]
+        parent = sys.modules.get(parent_name)
+        if parent is None or not is_reachable(parent_name, parent):
+            return False
+        search_in = getattr(parent, "__path__", None)
+    return any(_finds(finder, name, search_in, origin) for finder in _finders())
+
+
+def _finders() -> "list[Any]":
+    """Return the finders by which modules of files are found: the path's, and those of editable installs."""
+    return [PathFinder, *(finder for finder in sys.meta_path if finder not in _STANDARD_FINDERS)]
+
+
+def _finds(finder: "Any", name: str, search_in: "Any", origin: str | None) -> bool:
+    try:
+        spec = finder.find_spec(name, search_in)
+    except Exception:  # whatever a finder of the user's may raise: it does not find it
+        return False
+    if spec is None:
+        return False
+    if origin is None or spec.origin is None:
+        return bool(origin == spec.origin)
+    return spec.origin == origin or _is_same_file(spec.origin, origin)
+
+
+def _is_same_file(one: str, other: str) -> bool:
+    import os
+
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
+
+
+def reset() -> None:
+    """Forget every module, class and function; called between the lives of an interpreter."""
+    _reachable.clear()
+    _paths.clear()
+    _idle.clear()
+    for name in ("subiso.definitions", "subiso.classes"):
+        if name in sys.modules:
+            sys.modules[name].reset()

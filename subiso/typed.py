@@ -1,0 +1,208 @@
+"""Typed ports: messages as MessagePack by msgspec, and their conversion to the port's type.
+
+What msgspec does not know (send ports, arrays, classes of the user's own) travels as an extension value that holds a
+pickle. A message that MessagePack would change, whatever the port's type, is pickled as for an untyped port, and
+converted at the receiver: one with an integer of more than 64 bits, a time zone, or a large buffer.
+
+As always with msgspec, ``__post_init__`` of dataclasses and Structs is called for what arrives.
+"""
+
+import msgspec
+from _thread import _local
+from msgspec import inspect, msgpack
+
+import _pickle
+
+from subiso import functions, messages
+from subiso._kernel.protocol import MSGPACK, PICKLE
+from subiso.errors import MessageTypeError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
+    from subiso.messages import Encoded
+
+_PICKLED = 1  # extension value: a pickle
+_STANDING_IN = 2  # extension value, never sent: the index of an object
+_TIMESTAMPS = (b"\xd7\xff", b"\xd6\xff", b"\xc7\x0c\xff")  # how a datetime with a zone begins; the zone is lost
+
+_CHANGED = frozenset({"AnyType", "MemoryViewType", "RawType", "TimeType"})
+_PASSED_UNCHECKED = frozenset({"DataclassType", "NamedTupleType", "StructType"})
+_PLAIN: "dict[str, frozenset[type]]" = {
+    "AnyType": frozenset({bool, bytes, float, int, str, type(None)}),
+    "BoolType": frozenset({bool}),
+    "BytesType": frozenset({bytes}),
+    "FloatType": frozenset({float}),
+    "IntType": frozenset({int}),
+    "NoneType": frozenset({type(None)}),
+    "StrType": frozenset({str}),
+}
+
+
+class _State(_local):
+    carried: "list[Any] | None" = None  # of the message that this thread is encoding
+    objects: "Sequence[object]" = ()  # that extension values of the message that this thread checks stand for
+
+
+_state = _State()
+
+
+class _TooLarge(Exception):
+    """A value holds buffers that are better sent beside the message."""
+
+
+# -- encoding ----------------------------------------------------------------------------------------------------------
+
+
+def encode(message: object, root: str) -> "Encoded":
+    """Encode a message for a port of whatever type; see `messages.typed_encode`."""
+    native = messages.NATIVE.get(type(message))
+    if native is not None:
+        encoded = native(message)
+        if encoded is not None:
+            return encoded
+    outer, _state.carried = _state.carried, []
+    try:
+        body = _encoder.encode(message)
+        carried = _state.carried
+    except Exception:  # msgspec cannot, or a value cannot be sent: pickling will tell
+        return messages.encode(message, root)
+    finally:
+        _state.carried = outer
+    if any(mark in body for mark in _TIMESTAMPS):
+        return messages.encode(message, root)
+    return MSGPACK, body, [], carried
+
+
+def _wrap(value: object) -> msgpack.Ext:
+    body, buffers, carried = functions.dumps(value)
+    if buffers:
+        raise _TooLarge
+    if carried and _state.carried is not None:
+        _state.carried += carried
+    return msgpack.Ext(_PICKLED, body)
+
+
+def _unwrap(code: int, data: memoryview) -> object:
+    if code == _PICKLED:
+        return _pickle.loads(data)
+    if code == _STANDING_IN and _state.objects:
+        return _state.objects[int.from_bytes(data)]
+    return msgpack.Ext(code, bytes(data))
+
+
+_encoder = msgpack.Encoder(enc_hook=_wrap)
+decode_any = msgpack.Decoder(ext_hook=_unwrap).decode
+
+
+# -- decoding ----------------------------------------------------------------------------------------------------------
+
+
+class Decoder:
+    """Decodes messages and converts them, strictly, to one type.
+
+    Args:
+        type: any type that msgspec can decode. A class that it does not know must be the message's class, or a base.
+
+    Attributes:
+        packs: whether `typed_encode` keeps everything of a message of that type. If not (``Any`` is in it, so that tuples
+            would become lists), senders do better to use `encode`; `decode` takes both.
+
+    Raises:
+        TypeError: msgspec cannot decode that type.
+    """
+
+    def __init__(self, type: "Any") -> None:  # noqa: A002 - as for ports
+        try:
+            self._decoder = msgpack.Decoder(type, ext_hook=_unwrap)
+        except TypeError:
+            raise
+        except Exception as error:  # a name in an annotation means nothing, say
+            raise TypeError(f"messages cannot be decoded as {type!r}: {error}") from error
+        self._type = type
+        self._plain: frozenset[Any] = frozenset()
+        self.packs, self._is_checked_by_converting, self._keeps_body = False, False, True
+        try:
+            info = inspect.type_info(type)
+            nodes = {node.__class__.__name__ for node in _nodes(info, set())}
+        except Exception:  # msgspec can decode it, but not describe it
+            return
+        self._plain = _plain_types(info)
+        self.packs = not nodes & _CHANGED
+        self._is_checked_by_converting = not nodes & _PASSED_UNCHECKED
+        self._keeps_body = bool(nodes & {"MemoryViewType", "RawType"})
+
+    def decode(self, kind: int, body: bytes | memoryview, buffers: "Sequence[memoryview]" = ()) -> "Any":
+        """Decode a message; the arguments are those of `messages.decode`.
+
+        Raises:
+            MessageTypeError: it is not of the type; the text says where in it and why.
+        """
+        try:
+            if kind == MSGPACK:
+                return self._decoder.decode(bytes(body) if self._keeps_body else body)
+            message = messages.decode(kind, body, buffers)
+            if kind != PICKLE and message.__class__ in self._plain:
+                return message
+            return self._convert(message)
+        except msgspec.ValidationError as error:
+            raise MessageTypeError(str(error)) from None
+
+    def _convert(self, message: object) -> "Any":
+        """Convert a message that is already made of objects, keeping whatever need not be changed."""
+        checked = message if self._is_checked_by_converting else self._check(message)
+        try:
+            return msgspec.convert(message, self._type, strict=True)
+        except msgspec.ValidationError:
+            if checked is message:
+                raise
+            return checked  # msgspec does not convert enumerations of numbers to themselves
+        except RecursionError:
+            raise MessageTypeError("nested too deeply to be checked") from None
+
+    def _check(self, message: object) -> "Any":
+        """Check what converting would not look into: instances of the very classes that the type names.
+
+        Returns:
+            What MessagePack makes of the message; or the message itself where it cannot tell.
+        """
+        objects: list[object] = []
+
+        def stand_in(value: object) -> msgpack.Ext:
+            objects.append(value)
+            return msgpack.Ext(_STANDING_IN, (len(objects) - 1).to_bytes(4))
+
+        try:
+            body = msgpack.Encoder(enc_hook=stand_in).encode(message)
+        except (OverflowError, RecursionError, TypeError, ValueError):  # large numbers, cycles, odd keys, lone surrogates
+            return message
+        outer, _state.objects = _state.objects, objects
+        try:
+            return self._decoder.decode(body)
+        finally:
+            _state.objects = outer
+
+
+def _nodes(info: "Any", seen: set[int]) -> "Iterator[Any]":
+    """Yield every part of msgspec's description of a type."""
+    if id(info) in seen:
+        return
+    seen.add(id(info))
+    if isinstance(info, tuple):
+        for item in info:
+            yield from _nodes(item, seen)
+    elif isinstance(info, (inspect.Type, inspect.Field)):
+        if isinstance(info, inspect.Type):
+            yield info
+        for name in info.__struct_fields__:
+            yield from _nodes(getattr(info, name, None), seen)
+
+
+def _plain_types(info: "Any") -> frozenset[type]:
+    """Return the scalar types of which every value is of the described type, as it is."""
+    if isinstance(info, inspect.UnionType):
+        return frozenset().union(*map(_plain_types, info.types))
+    constraints = [getattr(info, name) for name in info.__struct_fields__]
+    return _PLAIN.get(type(info).__name__, frozenset()) if constraints.count(None) == len(constraints) else frozenset()

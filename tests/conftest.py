@@ -1,0 +1,132 @@
+"""What all tests share: event loops, programs in processes of their own, and the check that nothing is left behind."""
+
+import gc
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from subiso._kernel import node as nodes
+from subiso._kernel import nursery as nurseries
+
+LONG = 20  # seconds: the bound of a wait that should be over at once
+KERNEL = ("subiso-broker", "subiso-attendant")  # main's threads that stay
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Run asynchronous tests on both event loops."""
+    return request.param
+
+
+def living() -> list[str]:
+    """Name the isolates that have not ended, or whose interpreters are not yet ready for others."""
+    nursery = nurseries._nursery
+    return [] if nursery is None else [one.name for one in nursery._berths if one.state == nurseries.BUSY]
+
+
+def wait_until_idle(timeout: float = LONG) -> list[str]:
+    """Wait until no isolate lives; return the names of those that still do after ``timeout`` seconds."""
+    if (nursery := nurseries._nursery) is not None:
+        with nursery._changed:
+            nursery._changed.wait_for(lambda: not living(), timeout)
+    return living()
+
+
+def open_ports() -> set[int]:
+    """Return the addresses of main's open ports, those for replies included."""
+    node = nodes.peek()
+    return set() if node is None else set(node.mailbox.inboxes)
+
+
+def foreign_threads() -> set[threading.Thread]:
+    """Return the threads that do not belong to the kernel."""
+    nursery = nurseries._nursery
+    kernel = set() if nursery is None else {berth.thread for berth in nursery._berths}
+    return {one for one in threading.enumerate() if one not in kernel and one.name not in KERNEL}
+
+
+def descriptors() -> int:
+    """Return how many descriptors the process has open."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing() -> Iterator[None]:
+    """Fail the test that leaves isolates, threads or open ports behind."""
+    ports, threads = open_ports(), foreign_threads()
+    yield
+    alive = wait_until_idle()
+    if alive:
+        for berth in nurseries._nursery._berths:
+            nodes.current().tell(berth.slot, nodes.KILL, berth.number)
+    if open_ports() - ports:
+        gc.collect()  # a forgotten port may be part of a cycle
+    left = foreign_threads() - threads
+    for thread in left:
+        thread.join(LONG)
+    assert not alive, f"isolates left alive: {alive}"
+    assert not open_ports() - ports, "ports left open"
+    assert not [thread for thread in left if thread.is_alive()], "threads left running"
+
+
+class Program(subprocess.Popen):
+    """A Python program in a process of its own, killed at the end of its test."""
+
+    def finish(self, timeout: float = LONG) -> "Program":
+        """Wait for the end, and keep what was written in `out` and `err`."""
+        self.out, self.err = self.communicate(timeout=timeout)
+        return self
+
+    def expect(self, line: str) -> None:
+        """Read up to a line of the program's output."""
+        read = b""
+        while read.splitlines()[-1:] != [line.encode()] or not read.endswith(b"\n"):
+            byte = os.read(self.stdout.fileno(), 1)  # no more than that: `finish` reads the rest
+            assert byte, f"the program did not say {line!r} but {read!r}; {self.finish().err}"
+            read += byte
+
+    def wait_until_main_thread_sleeps(self) -> None:
+        """Wait until the main thread is blocked in the kernel."""
+        deadline = time.monotonic() + LONG
+        while time.monotonic() < deadline:
+            if Path(f"/proc/{self.pid}/task/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S":
+                return
+        raise AssertionError("the main thread does not sleep")
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Program]]:
+    """Start a program, given as text, with arguments."""
+    programs: list[Program] = []
+
+    def start(code: str, *args: object) -> Program:
+        path = tmp_path / f"program{len(programs)}.py"
+        path.write_text(textwrap.dedent(code))
+        command = [sys.executable, str(path), *map(str, args)]
+        pipe = subprocess.PIPE
+        programs.append(Program(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True))
+        return programs[-1]
+
+    yield start
+    for program in programs:
+        program.kill()
+        program.finish()
+        for stream in (program.stdout, program.stderr):
+            stream.close()
+
+
+@pytest.fixture
+def script(start: Callable[..., Program]) -> Callable[..., Program]:
+    """Run a program, given as text, with arguments, to its end."""
+
+    def script(code: str, *args: object, timeout: float = LONG) -> Program:
+        return start(code, *args).finish(timeout)
+
+    return script
