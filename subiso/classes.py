@@ -23,15 +23,14 @@ from types import (
     WrapperDescriptorType,
 )
 
-from subiso import functions
-from subiso.definitions import annotations_of, scope_of
+from subiso import definitions, functions, references
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from subiso.functions import Pickler, Reducer
+    from subiso.functions import Pickler
 
 functions.own_namespaces.add(id(globals()))
 
@@ -151,7 +150,7 @@ def state_of(cls: type, beginning: "dict[str, Any]") -> "tuple[Any, ...]":
 
 
 def _abc() -> "Any":
-    import _abc
+    import _abc  # type: ignore[import-not-found]
 
     return _abc
 
@@ -160,7 +159,7 @@ def _resolved_annotations(cls: type) -> "dict[str, Any] | None":
     """Return the class's annotations, with the names in them resolved here: there, the module is not to be found."""
     if not vars(cls).keys() & {"__annotations__", "__annotate_func__", "__annotations_cache__"}:
         return None
-    annotations = annotations_of(cls)
+    annotations = definitions.annotations_of(cls)
     if not any(map(_is_forward, annotations.values())):
         return annotations
     import typing
@@ -191,9 +190,7 @@ def _evaluated(annotation: object, namespace: "dict[str, Any]", names: "dict[str
 # -- classes: putting them together ------------------------------------------------------------------------------------
 
 
-def make_class(
-    token: bytes, metaclass: type, name: str, bases: tuple[type, ...], beginning: "dict[str, Any]"
-) -> type:
+def make_class(token: bytes, metaclass: type, name: str, bases: tuple[type, ...], beginning: "dict[str, Any]") -> type:
     """Build the beginning of a class, without asking its metaclass: what that did to the class travels with it."""
     found = known(token)
     if found is not None:
@@ -250,7 +247,7 @@ def set_class(cls: type, state: "tuple[Any, ...]") -> None:
     for name, value in attributes.items():
         type.__setattr__(cls, name, value)
         if type(value) is property:
-            value.__set_name__(cls, name)
+            value.__set_name__(cls, name)  # type: ignore[attr-defined]
     if annotations is not None:
         type.__setattr__(cls, "__annotations__", annotations)
     for subclass in registered:
@@ -267,7 +264,7 @@ def reduce_member(pickler: "Pickler", member: "Any") -> "Any":
     cls = type(member)
     if cls._member_map_.get(member._name_) is not member:  # a combination of flags
         return NotImplemented
-    _, arguments, *_ = object.__reduce_ex__(member, 5)
+    arguments: Any = object.__reduce_ex__(member, 5)[1]
     arguments = arguments[1:] if arguments and arguments[0] is cls else arguments
     return make_member, (cls, member._name_, cls._member_type_, arguments)
 
@@ -302,13 +299,13 @@ def reduce_named(pickler: "Pickler", obj: "Any") -> "Any":
     """Take apart what pickle knows by name only: type variables, aliases and new types, functions with a cache."""
     kind = type(obj).__name__
     if kind == "_lru_cache_wrapper":
-        if functions.is_reference(obj):
+        if references.is_reference(obj):
             return NotImplemented
         own = {name: value for name, value in vars(obj).items() if name != "cache_parameters"}
         return make_cached, (obj.__wrapped__, obj.cache_parameters()), own
-    if functions.is_reference(obj, getattr(obj, "__name__", "")) or kind not in _ARGUMENTS:
+    if references.is_reference(obj, getattr(obj, "__name__", "")) or kind not in _ARGUMENTS:
         return NotImplemented
-    scope = scope_of(pickler)
+    scope = definitions.scope_of(pickler)
     if id(obj) in scope.open_variables:  # its bound is a class that is generic in it
         return make_named, (token_of(obj), type(obj), obj.__module__, (obj.__name__,), {})
     scope.open_variables.add(id(obj))

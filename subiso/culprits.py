@@ -8,7 +8,7 @@ leads back to its parent is not to blame for another child.
 import sys
 from types import CodeType, FunctionType, MethodType, ModuleType
 
-from subiso import functions
+from subiso import functions, references
 from subiso.errors import SendError
 
 TYPE_CHECKING = False
@@ -57,7 +57,9 @@ def _find(culprit: object, path: str, error: Exception, first: "Children | None"
     return path, culprit, error
 
 
-def _failing(children: "list[tuple[str, Any]]", above: "dict[int, object]") -> "tuple[tuple[str, Any], Exception] | None":
+def _failing(
+    children: "list[tuple[str, Any]]", above: "dict[int, object]"
+) -> "tuple[tuple[str, Any], Exception] | None":
     """Return the first child that cannot be pickled, found by halving, and what it raises."""
     error = _try([child for _, child in children], above)
     if error is None:
@@ -104,7 +106,7 @@ def _children(obj: "Any") -> "Iterator[tuple[str, Any]]":
     elif isinstance(obj, type):
         yield from _children_of_class(obj)
     elif isinstance(obj, ModuleType):
-        if not functions.is_reachable(obj.__name__, obj):
+        if not references.is_reachable(obj.__name__, obj):
             yield from ((f".{name}", value) for name, value in vars(obj).items())
     elif isinstance(obj, MethodType):
         yield ".__self__", obj.__self__
@@ -119,7 +121,7 @@ def _children(obj: "Any") -> "Iterator[tuple[str, Any]]":
 
 
 def _children_of_function(function: FunctionType) -> "Children":
-    if functions.is_reference(function):
+    if references.is_reference(function):
         return
     from subiso import definitions
 
@@ -137,7 +139,7 @@ def _children_of_function(function: FunctionType) -> "Children":
 
 
 def _children_of_class(cls: type) -> "Children":
-    if functions.is_reference(cls):
+    if references.is_reference(cls):
         return
     from subiso import classes
 
@@ -170,7 +172,7 @@ def _children_of_instance(obj: "Any") -> "Children":
     if inside and not isinstance(obj, BaseException):
         return
     yield from _attributes(obj)
-    if not functions.is_reference(cls):
+    if not references.is_reference(cls):
         yield ".__class__", cls
 
 

@@ -15,7 +15,7 @@ import marshal
 import sys
 from types import CellType, CodeType, FunctionType, MappingProxyType, ModuleType
 
-from subiso import functions
+from subiso import functions, references
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def home_of(function: FunctionType) -> ModuleType | None:
     namespace = function.__globals__
     name = namespace.get("__name__")
     home = sys.modules.get(name) if isinstance(name, str) else None
-    if home is None or getattr(home, "__dict__", None) is not namespace or not functions.is_reachable(str(name), home):
+    if home is None or getattr(home, "__dict__", None) is not namespace or not references.is_reachable(str(name), home):
         return None
     return home
 
@@ -259,7 +259,7 @@ def reduce_code(pickler: "Pickler", code: CodeType) -> "tuple[Any, ...]":
 def reduce_module(pickler: "Pickler", module: ModuleType) -> "tuple[Any, ...]":
     """Name a module that will be found, or take it apart."""
     name = module.__name__
-    if name == "__main__" or functions.is_reachable(name, module):
+    if name == "__main__" or references.is_reachable(name, module):
         return find_module, (name,)
     contents = {key: value for key, value in vars(module).items() if key not in _MODULE_ONLY}
     return ModuleType, (name,), contents, None, None, set_module
@@ -299,8 +299,10 @@ def reduce_proxy(pickler: "Pickler", proxy: "MappingProxyType[Any, Any]") -> "tu
 def reduce_view(pickler: "Pickler", view: "Any") -> "tuple[Any, ...]":
     """Take a view of a dict apart; the rest of the dict stays here."""
     name = type(view).__name__.removeprefix("dict_")
-    pairs = list(view) if name == "items" else [(key, None) for key in view] if name == "keys" else list(enumerate(view))
-    return make_view, (name, pairs)
+    pairs = {"items": lambda: list(view), "keys": lambda: [(key, None) for key in view]}.get(
+        name, lambda: enumerate(view)
+    )
+    return make_view, (name, list(pairs()))
 
 
 def make_view(name: str, pairs: "list[tuple[Any, Any]]") -> "Any":

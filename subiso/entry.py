@@ -11,6 +11,7 @@ import _pickle
 from subiso import messages
 from subiso._kernel import output, protocol, setting
 from subiso._kernel import node as nodes
+from subiso._kernel.arena import slot_of
 from subiso._kernel.interrupt import IsolateKilled
 
 TYPE_CHECKING = False
@@ -153,34 +154,34 @@ def _join_threads() -> None:
 
 
 class _OneShot(Body):
-    """`Isolate.run`: the result goes to the address for the reply."""
+    """`Isolate.run`: the result, sent last, goes to the address for the reply."""
+
+    _reply: "tuple[int, bytes, list[memoryview], list[Any]] | None" = None
 
     def run(self) -> None:
         try:
-            result = self.execute()
-            try:
-                kind, body, buffers, carried = messages.encode(result, "result")
-            finally:
-                del result
+            self._reply = messages.encode(self.execute(), "result")
         except IsolateKilled:
             if not self._node.killed:
                 raise
         except BaseException as error:
             if not self._node.killed:
                 self.report(error)
-        else:
-            from subiso import ports
-
-            slot = self._reply_to >> 53
-            ports.grant(self._node, carried, slot, _number_in(self._node, slot))
-            self._node.mailbox.send_message(self._reply_to, kind, body, buffers)
 
     def report(self, error: BaseException) -> None:
         from subiso import failures
 
-        kind, body, buffers, _ = messages.encode(failures.pack(error))
-        assert kind == protocol.PICKLE
-        self._node.mailbox.send_message(self._reply_to, protocol.FAILURE, body, buffers)
+        self._reply = (protocol.FAILURE, *messages.encode(failures.pack(error))[1:])
+
+    def last_words(self) -> None:
+        if self._reply is not None:
+            kind, body, buffers, carried = self._reply
+            slot = slot_of(self._reply_to)
+            if carried:
+                from subiso import ports
+
+                ports.grant(self._node, carried, slot, self._node.mailbox.number_in(slot))
+            self._node.mailbox.send_message(self._reply_to, kind, body, buffers)
 
 
 class _LongLived(Body):
@@ -205,12 +206,6 @@ class _LongLived(Body):
         described = f"{type_name.removeprefix('builtins.')}: {text}" if text else type_name
         if self._on_error is None or not _try_to_send(self._on_error, [described, traceback]):
             sys.stderr.write(f"Uncaught error in isolate {self._name!r}:\n{traceback}")
-
-
-def _number_in(node: "Node", slot: int) -> int:
-    from subiso._kernel.arena import ISOLATE, Arena
-
-    return node.arena.words[Arena.home(slot) + ISOLATE]
 
 
 def _try_to_send(port: "SendPort", message: object) -> bool:

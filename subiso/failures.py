@@ -1,17 +1,13 @@
 """How errors come back: as themselves, with the traceback that they had in their isolate."""
 
-import os
-import sys
-
 import _pickle
+import os
 
 from subiso import functions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from traceback import TracebackException
-    from typing import Any
 
     Packed = tuple[bytes | None, str, str, str]
 

@@ -1,16 +1,14 @@
-"""Which functions and classes travel by reference and which by value, and the pickler that decides it.
+"""The pickler of messages, which sends functions and classes by reference or by value.
 
-By reference go those whose module the other side will find in the same file under the same name: an isolate starts with
-its creator's ``sys.path``, so the path is searched for the module as it will be there. All others go by value
-(definitions.py), and instances follow their classes. That holds for ``__main__``, notebooks, lambdas, closures, and for
-modules that were imported from outside the path.
+By reference go those that the other side will find (references.py). All others go by value (definitions.py, classes.py,
+structs.py), and instances follow their classes: what is defined in ``__main__``, in a notebook, in a function, or in a
+module that was imported from outside the path.
 
-Pickling of everything else is left to the C pickler: it asks Python code only about objects that are not built in.
+Pickling of everything else is left to the C pickler. It asks Python code only about objects that are not built in.
 """
 
+import _pickle
 import sys
-from _frozen_importlib import BuiltinImporter, FrozenImporter
-from _frozen_importlib_external import PathFinder
 from _thread import _local
 from types import (
     CellType,
@@ -23,7 +21,8 @@ from types import (
     ModuleType,
 )
 
-import _pickle
+from subiso import references
+from subiso.references import is_reference
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,15 +36,10 @@ if TYPE_CHECKING:
 LARGE = 64 << 10  # bytes; a contiguous buffer of at least that size stays out of the pickle
 _REUSABLE = 4 << 10  # bytes of pickle; a pickler that has made more is dropped, for its memo table has grown too
 
-_PACKAGE = __name__.partition(".")[0]
-_STANDARD_FINDERS = (BuiltinImporter, FrozenImporter, PathFinder)
-
 own_namespaces: set[int] = set()
 """The id of the globals of each module of the package whose functions put together what travels by value."""
 
 _idle: "list[Pickler]" = []
-_paths: list[str] = []  # sys.path as it was when the next line's facts were found
-_reachable: dict[str, tuple[object, bool]] = {}
 
 
 class _Running(_local):
@@ -270,7 +264,7 @@ def _find_reducer(kind: type, kinds: _Kinds) -> "Reducer | None":
         return _name_in_dataclasses if kind.__name__[0] == "_" else None
     if kind.__name__ in _NAMED.get(module, ()):
         return _reduce_named
-    own = type(kind.__reduce_ex__) is FunctionType or type(kind.__reduce__) is FunctionType  # type: ignore[comparison-overlap]
+    own = type(kind.__reduce_ex__) is FunctionType or type(kind.__reduce__) is FunctionType
     return _reduce_by_own_word if own and kind not in sys.modules["copyreg"].dispatch_table else None
 
 
@@ -292,89 +286,9 @@ def is_struct(cls: type) -> bool:
     return msgspec is not None and hasattr(cls, "__struct_fields__") and isinstance(cls, msgspec.StructMeta)
 
 
-# -- by reference ------------------------------------------------------------------------------------------------------
-
-
-def is_reference(obj: "Any", name: str | None = None) -> bool:
-    """Return whether the other side will find the same object, in the same file, under its name."""
-    module_name = getattr(obj, "__module__", None)
-    if name is None:
-        name = obj.__qualname__
-    module = sys.modules.get(module_name) if isinstance(module_name, str) else None
-    if module is None:
-        return False
-    found: Any = module
-    try:
-        for part in name.split("."):
-            found = getattr(found, part)
-    except Exception:  # modules and classes may run code to give an attribute
-        return False
-    return found is obj and is_reachable(module_name, module)
-
-
-def is_reachable(name: str, module: object) -> bool:
-    """Return whether importing ``name`` elsewhere, with this ``sys.path``, gives a module of the same file."""
-    if sys.path != _paths:
-        _reachable.clear()
-        _paths[:] = sys.path
-    known = _reachable.get(name)
-    if known is not None and known[0] is module:
-        return known[1]
-    answer = _is_reachable(name, module)
-    _reachable[name] = module, answer
-    return answer
-
-
-def _is_reachable(name: str, module: "Any") -> bool:
-    top, _, rest = name.partition(".")
-    if name in ("__main__", "__mp_main__") or sys.modules.get(name) is not module:
-        return False
-    spec = getattr(module, "__spec__", None)
-    origin = getattr(spec, "origin", None) or getattr(module, "__file__", None)
-    if top == _PACKAGE or origin in ("built-in", "frozen"):
-        return True
-    if origin is None and getattr(spec, "submodule_search_locations", None) is None:  # nor is it a namespace package
-        return top in sys.stdlib_module_names
-    search_in = None
-    if rest:
-        parent_name = name.rpartition(".")[0]
-        parent = sys.modules.get(parent_name)
-        if parent is None or not is_reachable(parent_name, parent):
-            return False
-        search_in = getattr(parent, "__path__", None)
-    return any(_finds(finder, name, search_in, origin) for finder in _finders())
-
-
-def _finders() -> "list[Any]":
-    """Return the finders by which modules of files are found: the path's, and those of editable installs."""
-    return [PathFinder, *(finder for finder in sys.meta_path if finder not in _STANDARD_FINDERS)]
-
-
-def _finds(finder: "Any", name: str, search_in: "Any", origin: str | None) -> bool:
-    try:
-        spec = finder.find_spec(name, search_in)
-    except Exception:  # whatever a finder of the user's may raise: it does not find it
-        return False
-    if spec is None:
-        return False
-    if origin is None or spec.origin is None:
-        return bool(origin == spec.origin)
-    return spec.origin == origin or _is_same_file(spec.origin, origin)
-
-
-def _is_same_file(one: str, other: str) -> bool:
-    import os
-
-    try:
-        return os.path.samefile(one, other)
-    except OSError:
-        return False
-
-
 def reset() -> None:
     """Forget every module, class and function; called between the lives of an interpreter."""
-    _reachable.clear()
-    _paths.clear()
+    references.reset()
     _idle.clear()
     for name in ("subiso.definitions", "subiso.classes"):
         if name in sys.modules:

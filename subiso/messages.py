@@ -10,10 +10,9 @@ dict of four scalars takes 1.7 µs by pickle and 2.3 µs by msgspec after the ch
 and 120 µs (3.14).
 """
 
+import _pickle
 import sys
 from _struct import Struct
-
-import _pickle
 
 from subiso import functions
 from subiso._kernel.protocol import BYTES, FALSE, FLOAT, INT, MSGPACK, NONE, PICKLE, TEXT, TRUE

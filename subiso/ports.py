@@ -10,7 +10,7 @@ from subiso import messages
 from subiso._kernel import doorbell, links, protocol, semaphore, waiting
 from subiso._kernel import attendant as attendants
 from subiso._kernel import node as nodes
-from subiso._kernel.arena import ISOLATE, Arena, slot_of
+from subiso._kernel.arena import Arena, slot_of
 from subiso._kernel.interrupt import IsolateKilled
 from subiso.errors import NoSendersError, PortClosedError, PortEmpty, PortFull, SendError
 
@@ -128,7 +128,7 @@ class SendPort:
         address = self._address
         if carried:
             slot = slot_of(address)
-            grant(node, carried, slot, node.arena.words[Arena.home(slot) + ISOLATE])
+            grant(node, carried, slot, node.mailbox.number_in(slot))
         node.mailbox.send_message(address, kind, body, buffers)
 
     def __eq__(self, other: object) -> bool:

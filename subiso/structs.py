@@ -7,7 +7,7 @@ Pickle calls a Struct's class with the values. That never ends where a Struct le
 from operator import attrgetter
 from types import FunctionType
 
-from subiso import classes, functions
+from subiso import classes, definitions, functions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def _fields(cls: "Any") -> "list[tuple[str, str, int, Any]]":
     default_of = dict(zip(reversed(names), reversed(defaults), strict=False))
     encoded = dict(zip(names, cls.__struct_encode_fields__, strict=True))
     fields = []
-    for name in classes.annotations_of(cls):
+    for name in definitions.annotations_of(cls):
         if name in encoded:
             default = default_of.get(name, msgspec.NODEFAULT)
             if default is msgspec.NODEFAULT:
@@ -115,7 +115,10 @@ def reducer_for(kind: "Any", cyclic: bool) -> "Reducer | None":
         return None  # the user's own way
     config = kind.__struct_config__
     fields = kind.__struct_fields__
-    values_of = attrgetter(*fields) if len(fields) > 1 else lambda struct: tuple(getattr(struct, name) for name in fields)
+    get_all = attrgetter(*fields) if len(fields) > 1 else None
+
+    def values_of(struct: object) -> "tuple[Any, ...]":
+        return get_all(struct) if get_all else tuple(getattr(struct, name) for name in fields)
 
     def reduce_whole(pickler: "Pickler", struct: "Any") -> "Any":
         return make_instance, (kind, values_of(struct)), getattr(struct, "__dict__", None)
@@ -131,8 +134,8 @@ def reducer_for(kind: "Any", cyclic: bool) -> "Reducer | None":
 
 def make_instance(cls: "Any", values: "tuple[Any, ...]") -> "Any":
     """Build a Struct; ``__post_init__`` runs, but the values stay what they were."""
-    positional = len(cls.__match_args__)
-    struct = cls(*values[:positional], **dict(zip(cls.__struct_fields__[positional:], values[positional:], strict=True)))
+    names, positional = cls.__struct_fields__, len(cls.__match_args__)
+    struct = cls(*values[:positional], **dict(zip(names[positional:], values[positional:], strict=True)))
     fill(struct, (values, None))
     return struct
 

@@ -7,11 +7,11 @@ converted at the receiver: one with an integer of more than 64 bits, a time zone
 As always with msgspec, ``__post_init__`` of dataclasses and Structs is called for what arrives.
 """
 
-import msgspec
-from _thread import _local
-from msgspec import inspect, msgpack
-
 import _pickle
+from _thread import _local
+
+import msgspec
+from msgspec import inspect, msgpack
 
 from subiso import functions, messages
 from subiso._kernel.protocol import MSGPACK, PICKLE
@@ -49,7 +49,7 @@ class _State(_local):
 _state = _State()
 
 
-class _TooLarge(Exception):
+class _TooLarge(Exception):  # noqa: N818 - caught here
     """A value holds buffers that are better sent beside the message."""
 
 
@@ -107,8 +107,8 @@ class Decoder:
         type: any type that msgspec can decode. A class that it does not know must be the message's class, or a base.
 
     Attributes:
-        packs: whether `typed_encode` keeps everything of a message of that type. If not (``Any`` is in it, so that tuples
-            would become lists), senders do better to use `encode`; `decode` takes both.
+        packs: whether `typed_encode` keeps everything of a message of that type. If not (there is ``Any`` in it, where
+            tuples would become lists), senders do better to use `encode`; `decode` takes both.
 
     Raises:
         TypeError: msgspec cannot decode that type.
@@ -176,7 +176,7 @@ class Decoder:
 
         try:
             body = msgpack.Encoder(enc_hook=stand_in).encode(message)
-        except (OverflowError, RecursionError, TypeError, ValueError):  # large numbers, cycles, odd keys, lone surrogates
+        except (OverflowError, RecursionError, TypeError, ValueError):  # large numbers, cycles, keys, lone surrogates
             return message
         outer, _state.objects = _state.objects, objects
         try:

@@ -62,5 +62,5 @@ def wait(descriptor: int, timeout: float | None) -> bool:
     """Block until the doorbell has been rung, or ``timeout`` seconds have passed; return whether it has been rung."""
     poller = select.poll()
     poller.register(descriptor, select.POLLIN)
-    milliseconds = None if timeout is None else min(int(timeout * 1000) + 1, 2**31 - 1)
+    milliseconds = None if timeout is None else int(min(timeout, 1e6) * 1000) + 1
     return bool(poller.poll(milliseconds))

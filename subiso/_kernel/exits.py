@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CodeType
 
+GRACE = 0.05  # seconds that isolates which are about to end are given to do so
 PATIENCE = 1.0  # seconds to wait for killed isolates to unwind, and again for interpreters to close
 
 _exit_code = 0
@@ -35,17 +36,18 @@ def forward_output(stream: str, text: str) -> None:
         target.write(text)
 
 
-# -- 3.12 ----------------------------------------------------------------------------------------------------------------
-# There, argument parsers of compiled modules that an isolate used first keep tuples of that isolate's memory, and the
-# process aborts when main frees them in its finalization (tests/test_exits.py shows it with hashlib). An isolate that
-# cannot be closed aborts it as well. So once an isolate has lived, the program ends without finalization: after its
-# threads, its atexit functions and a flush, with the exit code that it would have had.
+# -- an end without finalization -----------------------------------------------------------------------------------------
+# An interpreter that cannot be closed, because a call into C does not return, makes main's finalization abort, hang or
+# complain, on every version. On 3.12 it may abort once any isolate has lived: argument parsers of compiled modules that an
+# isolate used first keep tuples of that isolate's memory, which main then frees (tests/test_exits.py shows it with
+# hashlib). Then the program ends just before that: after its threads, its atexit functions and a flush, with the exit code
+# that it would have had, which is not to be had any more by then, and is therefore noticed when the main module unwinds.
 
 
 def watch_exit_code() -> None:
-    """Begin to notice, where `finish` will need it, with which code the program ends: it is not to be had later."""
+    """Begin to notice with which code the program ends. It costs a call for each frame that an exception leaves."""
     global _tool
-    if not interpreters.EXIT_NEEDS_HELP or _tool is not None:
+    if _tool is not None:
         return
     monitoring = sys.monitoring
     for tool in (3, 4, 2, 1, 0):
@@ -84,7 +86,7 @@ class _LastBreath:
         end(self._code)
 
 
-def finish() -> None:
-    """Have the program end before it aborts in its finalization, where it would."""
-    if interpreters.EXIT_NEEDS_HELP:
+def finish(everything_closed: bool) -> None:
+    """Have the program end before its finalization goes wrong, where it would."""
+    if interpreters.EXIT_NEEDS_HELP or not everything_closed:
         sys.last_value = _LastBreath(_exit_code & 0xFF)  # type: ignore[assignment]

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 FIRST_INDEX = 16  # of a port that is opened; those below are at fixed places
 REPLIES = 2  # the index in the addresses of inboxes for one reply
 SPIN = 300  # looks before a waiting thread blocks; some 50 microseconds, about what waking it would cost
+_FOREVER = 1e9  # seconds; a longer time-out is none
 _SPINS = [range(max(SPIN >> misses, 20)) for misses in range(8)]
 
 
@@ -67,7 +68,7 @@ class ThreadWaiter(Waiter):
             pass
 
     def sleep(self, timeout: float | None) -> None:
-        self._lock.acquire(timeout=-1 if timeout is None else max(timeout, 0))
+        self._lock.acquire(timeout=-1 if timeout is None else min(max(timeout, 0), 1e6))
 
 
 class Waitable:
@@ -276,6 +277,10 @@ class Mailbox:
         """Return whether that isolate has not ended."""
         return self.arena.words[Arena.home(slot) + ISOLATE] == number
 
+    def number_in(self, slot: int) -> int:
+        """Return the number of the isolate that lives in ``slot``, or 0."""
+        return self.arena.words[Arena.home(slot) + ISOLATE]
+
     def watch(self, slot: int, number: int, waitable: Waitable) -> None:
         """Notify ``waitable`` when that isolate ends; check `is_alive` after this call, and then wait."""
         with self._lock:
@@ -361,7 +366,7 @@ class Mailbox:
         """
         if ready():
             return True
-        deadline = None if timeout is None else monotonic() + timeout
+        deadline = None if timeout is None or timeout > _FOREVER else monotonic() + timeout
         return self._spin(ready) or self._block(waitables, ready, deadline)
 
     def attend(self, waitables: "Iterable[Waitable]", ready: "Callable[[], object]", deadline: float | None) -> bool:
@@ -482,7 +487,6 @@ class Mailbox:
 
     def park(self) -> None:
         """Leave every stream to the next interpreter in this slot."""
-        self.pump()
         with self._lock:
             for link in (*self._writers.values(), *self._readers.values()):
                 link.park()

@@ -63,6 +63,7 @@ class _Berth:
         self.name = ""
         self.used = False
         self.disposable = False  # to be retired after this isolate
+        self.promised = False  # lent while it was being scrubbed, which then failed
 
 
 class Nursery:
@@ -111,7 +112,7 @@ class Nursery:
                 raise RuntimeError("the program is ending")
             if sum(berth.state == BUSY for berth in self._berths) >= Limits.isolates:
                 raise RuntimeError(f"there are {Limits.isolates} isolates already")
-            berth = self._take_idle(fresh) or self._boot()
+            berth = self._take_idle(fresh) or (None if fresh else self._take_recycling()) or self._boot(self._vacate())
             berth.number = next(self._numbers)
             berth.name = name or f"isolate-{berth.number}"
             berth.state = BUSY
@@ -128,16 +129,29 @@ class Nursery:
                 return berth
         return None
 
-    def _boot(self) -> _Berth:
+    def _take_recycling(self) -> _Berth | None:
+        """Lend an interpreter that is being scrubbed: the job waits in its slot's ring for a millisecond or so."""
+        for berth in self._berths:
+            if self._is_recycling(berth) and not berth.disposable:
+                return berth
+        return None
+
+    def _is_recycling(self, berth: _Berth) -> bool:
+        return berth.state == BUSY and self._arena.words[Arena.home(berth.slot) + ISOLATE] != berth.number
+
+    def _vacate(self) -> _Berth:
+        """Return a slot without an interpreter."""
         if self._vacant:
-            berth = self._vacant.pop()
-        elif len(self._berths) + 1 < SLOTS:
+            return self._vacant.pop()
+        if len(self._berths) + 1 < SLOTS:
             slot = len(self._berths) + 1
-            berth = _Berth(slot, *self._furnish(slot))
-            self._berths.append(berth)
-        else:
-            raise RuntimeError("there is no slot left for an interpreter")
-        berth.state, berth.used, berth.number, berth.disposable = BOOTING, False, 0, False
+            self._berths.append(_Berth(slot, *self._furnish(slot)))
+            return self._berths[-1]
+        raise RuntimeError("there is no slot left for an interpreter")
+
+    def _boot(self, berth: _Berth) -> _Berth:
+        """Make an interpreter in a vacant slot."""
+        berth.state, berth.used, berth.disposable = BOOTING, False, False
         berth.thread = threading.Thread(target=self._live, args=(berth,), name=f"subiso-{berth.slot}", daemon=True)
         try:
             berth.thread.start()
@@ -168,12 +182,25 @@ class Nursery:
                 if interpreter is not None:
                     interpreter.close()
             finally:
-                with self._lock:
-                    berth.state = GONE
-                    if berth in self._idle:
-                        self._idle.remove(berth)
-                    self._vacant.append(berth)
-                    self._changed.notify_all()
+                self._closed(berth)
+
+    def _closed(self, berth: _Berth) -> None:
+        with self._lock:
+            if berth in self._idle:
+                self._idle.remove(berth)
+            if berth.promised and not self.closing:  # an isolate waits for an interpreter in this slot
+                berth.promised = False
+                try:
+                    self._boot(berth)
+                    berth.state = BUSY
+                except (RuntimeError, OSError) as error:
+                    reason = f"the interpreter could not be started: {error}"
+                    berth.state = BUSY
+                    threading.Thread(target=self._refuse, args=(berth, reason)).start()
+            else:
+                berth.state = GONE
+                self._vacant.append(berth)
+            self._changed.notify_all()
 
     def _refuse(self, berth: _Berth, reason: str) -> None:
         """Answer in place of an interpreter that could not be made: the job waits in the slot's ring."""
@@ -207,9 +234,14 @@ class Nursery:
             self._became_idle(self._berths[number - 1], recyclable=True)
         elif operation == nodes.IDLE:
             berth = self._berths[number - 1]
+            ended, recyclable = facts
             with self._lock:
-                berth.state = BOOTING
-            self._became_idle(berth, recyclable=facts[0] and not berth.disposable)
+                if berth.number == ended:
+                    berth.state = BOOTING
+                elif not recyclable:  # lent again meanwhile: its next interpreter finds the job
+                    berth.promised = True
+                    self.node.tell(berth.slot, nodes.RETIRE, 0)
+            self._became_idle(berth, recyclable and not berth.disposable)
         elif operation == nodes.LEASE:
             self._lease_for(*facts)
         elif operation == nodes.OUTPUT:
@@ -227,10 +259,10 @@ class Nursery:
                     berth.state = RETIRING
                     self.node.tell(berth.slot, nodes.RETIRE, 0)
             self._changed.notify_all()
-            warm = sum(one.state in (IDLE, BOOTING) for one in self._berths)
+            warm = sum(one.state in (IDLE, BOOTING) or self._is_recycling(one) for one in self._berths)
             if warm < Limits.spares and not (self.closing or self._retiring):
                 try:
-                    self._boot()
+                    self._boot(self._vacate())
                 except (RuntimeError, OSError):  # no thread or descriptor: there will be no spare
                     pass
 
@@ -246,12 +278,7 @@ class Nursery:
 
     def living(self) -> list[str]:
         """Name the isolates that have not ended."""
-        words = self._arena.words
-        return [
-            berth.name
-            for berth in self._berths
-            if berth.state == BUSY and words[Arena.home(berth.slot) + ISOLATE] == berth.number
-        ]
+        return [berth.name for berth in self._berths if berth.state == BUSY and not self._is_recycling(berth)]
 
     def retire_idle(self, timeout: float) -> bool:
         """Close every interpreter in which no isolate lives; return whether that was done in ``timeout`` seconds."""
@@ -274,30 +301,32 @@ class Nursery:
             berth.state = RETIRING
             self.node.tell(berth.slot, nodes.RETIRE, 0)
         self._idle.clear()
-        words = self._arena.words
         return [
             berth
             for berth in self._berths
-            if berth.state in (BOOTING, RETIRING)
-            or (berth.state == BUSY and words[Arena.home(berth.slot) + ISOLATE] != berth.number)
+            if berth.state in (BOOTING, RETIRING) or self._is_recycling(berth)
         ]
 
     def close(self) -> None:
         """End everything, in bounded time; say which isolates were still running. For the end of the program."""
         with self._lock:
             self.closing = True
-            running = self.living()
-            for berth in self._berths:
-                if berth.state == BUSY:
-                    self.node.tell(berth.slot, nodes.KILL, berth.number)
-        deadline = monotonic() + exits.PATIENCE
+        running = self._await_ends(exits.GRACE)
         with self._lock:
-            while self.living() and (remaining := deadline - monotonic()) > 0:
-                self._changed.wait(min(remaining, 0.01))
-            stuck = self.living()
+            for berth in self._berths:
+                if berth.name in running and berth.state == BUSY:
+                    self.node.tell(berth.slot, nodes.KILL, berth.number)
+        stuck = self._await_ends(exits.PATIENCE)
         exits.say_who_was_running(running, stuck)
-        self.retire_idle(exits.PATIENCE)
-        exits.finish()
+        exits.finish(everything_closed=self.retire_idle(exits.PATIENCE) and not stuck)
+
+    def _await_ends(self, timeout: float) -> list[str]:
+        """Wait ``timeout`` seconds for all isolates to end; return the names of those that have not."""
+        deadline = monotonic() + timeout
+        with self._lock:
+            while (living := self.living()) and (remaining := deadline - monotonic()) > 0:
+                self._changed.wait(min(remaining, 0.005))
+            return living
 
 
 _nursery: Nursery | None = None

@@ -81,7 +81,7 @@ def wait(node: "Node", descriptor: int, timeout: float | None) -> None:
         node.wakers.append(wake)
     try:
         if not node.killed:
-            poller.poll(None if timeout is None else int(timeout * 1000) + 1)
+            poller.poll(None if timeout is None else int(min(timeout, 1e6) * 1000) + 1)
     finally:
         with node.lock:
             node.wakers.remove(wake)

@@ -55,6 +55,7 @@ class _Worker:
         self._jobs: Inbox = node.mailbox.open_fixed(nodes.JOBS)
         self._interrupter = Interrupter()
         self._retiring = False
+        self._killed_early = -1
         self._farewell = Farewell()
         self._baseline = Baseline()
         self._body = self._new_body()
@@ -73,7 +74,7 @@ class _Worker:
                 if operation == nodes.KILL:
                     self._kill(number)
                 elif operation == nodes.ENDED:
-                    self._recycle()
+                    self._recycle(number)
                 elif operation == nodes.RETIRE:
                     self._retiring = True
         node.mailbox.stop_waits()
@@ -105,14 +106,14 @@ class _Worker:
         try:
             self._farewell.run()
             _flush()
+            attendant = node.locals.get("attendant")
+            if attendant is not None:
+                attendant.stop()
+            node.mailbox.close_ports()
             if program is not None:
                 program.last_words()
         except BaseException as error:
             _report(error)
-        attendant = node.locals.get("attendant")
-        if attendant is not None:
-            attendant.stop()
-        node.mailbox.close_ports()
         self._end()
 
     def _end(self) -> None:
@@ -128,12 +129,15 @@ class _Worker:
 
     def _kill(self, number: int) -> None:
         node = self._node
-        if number != node.number or node.ended or node.killed:
+        if number != node.number or node.killed:
+            return
+        if node.ended:  # the isolate that is meant has been promised this interpreter, which is not ready yet
+            self._killed_early = number
             return
         self._interrupter.start()
         node.give_up()
 
-    def _recycle(self) -> None:
+    def _recycle(self, ended: int) -> None:
         """Make the interpreter ready for its next isolate, and say so; or say that it is not fit for another one."""
         node = self._node
         self._body.join()
@@ -148,7 +152,11 @@ class _Worker:
             node.killed = node.ended = False
             node.name = ""
             self._body = self._new_body()
-        node.tell(nodes.MAIN, nodes.IDLE, node.slot, recyclable)
+            self._kill(self._killed_early)
+        else:  # the next interpreter in this slot must find the job that may have come already
+            for message in self._jobs.messages:
+                node.mailbox.send(self._jobs.address, *message)
+        node.tell(nodes.MAIN, nodes.IDLE, node.slot, ended, recyclable)
 
 
 def _flush() -> None:

@@ -59,14 +59,22 @@ def _through(pool: "Executor", chunks: list[list[str]]) -> "Results":
 
 @contextlib.contextmanager
 def _interrupts_held_back() -> "Iterator[None]":
-    """Hold Ctrl-C back for a moment. Processes that are started meanwhile never see it: they inherit the mask."""
+    """Hold Ctrl-C back while something is started, which would not be ended otherwise.
+
+    Processes that are started meanwhile never see it: they inherit the mask.
+    """
     import signal
 
+    came: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))  # another thread may be told
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 def isolates(chunks: list[list[str]], workers: int) -> "Results":
@@ -81,9 +89,10 @@ def isolates(chunks: list[list[str]], workers: int) -> "Results":
     results: ReceivePort[tuple[SendPort, list[Module]]] = ReceivePort()
     errors: ReceivePort[list[str]] = ReceivePort()
     with results, errors, contextlib.ExitStack() as running:
-        for number in range(workers):
-            isolate = Isolate.spawn(_work, results.send_port, name=f"analyst-{number}", on_error=errors.send_port)
-            running.enter_context(isolate)
+        with _interrupts_held_back():
+            for number in range(workers):
+                isolate = Isolate.spawn(_work, results.send_port, name=f"analyst-{number}", on_error=errors.send_port)
+                running.enter_context(isolate)
         for tasks, modules in results:  # until every isolate has ended
             tasks.send(next(remaining, None))
             if modules:
