@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 
 from subiso._kernel import interpreters
 
@@ -11,7 +12,8 @@ if TYPE_CHECKING:
     from types import CodeType
 
 GRACE = 0.05  # seconds that isolates which are about to end are given to do so
-PATIENCE = 1.0  # seconds to wait for killed isolates to unwind, and again for interpreters to close
+PATIENCE = 1.0  # seconds to wait for killed isolates to unwind, and then for interpreters to close
+_REMAINING = "remaining subinterpreters"
 
 _exit_code = 0
 _tool: int | None = None
@@ -73,20 +75,36 @@ def _on_unwind(code: "CodeType", offset: int, error: BaseException) -> None:
         _exit_code = 130 if isinstance(error, KeyboardInterrupt) else 1
 
 
-class _LastBreath:
-    """Ends the process when it is collected: main's finalization begins by forgetting ``sys.last_value``.
+def _end(code: int, end: "Callable[[int], object]" = os._exit) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):
+            pass
+    end(code)
 
-    By then its threads have ended, every atexit function has run and the streams are flushed.
-    """
+
+class _LastBreath:
+    """Ends the process when it is collected: before 3.14, main's finalization begins by forgetting ``sys.last_value``."""
 
     def __init__(self, code: int) -> None:
         self._code = code
 
-    def __del__(self, end: "Callable[[int], object]" = os._exit) -> None:
+    def __del__(self, end: "Callable[[int], object]" = _end) -> None:
         end(self._code)
 
 
 def finish(everything_closed: bool) -> None:
     """Have the program end before its finalization goes wrong, where it would."""
-    if interpreters.EXIT_NEEDS_HELP or not everything_closed:
-        sys.last_value = _LastBreath(_exit_code & 0xFF)  # type: ignore[assignment]
+    if everything_closed and not interpreters.EXIT_NEEDS_HELP:
+        return
+    code = _exit_code & 0xFF
+    sys.last_value = _LastBreath(code)  # type: ignore[assignment]
+
+    # From 3.14 on, finalization begins with a warning about the interpreters that are left.
+    def on_warning(message: Warning | str, *details: object, **more: object) -> None:
+        if _REMAINING in str(message):
+            _end(code)
+
+    warnings.filterwarnings("always", _REMAINING, RuntimeWarning)
+    warnings.showwarning = on_warning

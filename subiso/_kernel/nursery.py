@@ -318,7 +318,7 @@ class Nursery:
                     self.node.tell(berth.slot, nodes.KILL, berth.number)
         stuck = self._await_ends(exits.PATIENCE)
         exits.say_who_was_running(running, stuck)
-        exits.finish(everything_closed=self.retire_idle(exits.PATIENCE) and not stuck)
+        exits.finish(everything_closed=not stuck and self.retire_idle(exits.PATIENCE))
 
     def _await_ends(self, timeout: float) -> list[str]:
         """Wait ``timeout`` seconds for all isolates to end; return the names of those that have not."""
