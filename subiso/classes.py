@@ -1,14 +1,14 @@
 """Classes, and other objects known by identity, that travel by value.
 
 Guarantees
-    A class has one token wherever it goes. Where the token is known, the class that is known is taken and left as it is:
-    a class comes home as itself, and what was changed in it at home stays changed.
-    A class is memoized before what it refers to is pickled. Only what its metaclass must know at once comes before: bases,
-    slots and plain values; for a Struct, its fields and their defaults.
+    A class has one token wherever it goes. Where the token is known, the class that is known is taken and left as it
+    is: a class comes home as itself, and what was changed in it at home stays changed.
+    A class is memoized before what it refers to is pickled. Only what its metaclass must know at once comes before:
+    bases, slots and plain values; for a Struct, its fields and their defaults.
 
 Assumption
-    Two threads may build the same class from two messages at once. The second takes the first one's unfinished class and
-    fills it as well, with the same; so each has a finished class when its message is decoded.
+    Two threads may build the same class from two messages at once. The second takes the first one's unfinished class
+    and fills it as well, with the same; so each has a finished class when its message is decoded.
 """
 
 import os

@@ -1,8 +1,8 @@
 """Finding what cannot be sent in a message that could not be encoded, for the error's text.
 
 Slow, and only run after a failure. The search goes from the message downwards to the smallest object that cannot be
-pickled by itself, trying halves of the children at each step. Objects on the way count as sendable meanwhile: a child that
-leads back to its parent is not to blame for another child.
+pickled by itself, trying halves of the children at each step. Objects on the way count as sendable meanwhile: a child
+that leads back to its parent is not to blame for another child.
 """
 
 import sys

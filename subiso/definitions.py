@@ -1,6 +1,7 @@
 """Functions and modules that travel by value: taken apart here, put together there; classes.py does it for classes.
 
-Every ``reduce_*`` takes an object apart for the pickler; what it names to put it together runs where the message arrives.
+Every ``reduce_*`` takes an object apart for the pickler; what it names to put it together runs where the message
+arrives.
 
 Guarantees
     A function is memoized before what it refers to is pickled, so every way from it back to itself ends.

@@ -3,14 +3,13 @@
 worker.py calls `host` in the isolate; `refuse` is called in main in place of an isolate that could not be started.
 """
 
+import _pickle
 import sys
 import threading
 
-import _pickle
-
 from subiso import messages
-from subiso._kernel import output, protocol, setting
 from subiso._kernel import node as nodes
+from subiso._kernel import output, protocol, setting
 from subiso._kernel.arena import slot_of
 from subiso._kernel.interrupt import IsolateKilled
 
@@ -233,4 +232,3 @@ def refuse(data: "tuple[Any, ...]", reason: str) -> None:
         sys.stderr.write(f"subiso: IsolateSpawnError: {error}\n")
     if on_exit is not None:
         _try_to_send(_port(on_exit), None)  # type: ignore[arg-type]
-

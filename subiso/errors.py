@@ -50,7 +50,7 @@ class RemoteError(IsolateError):
         return f"{self.type_name}: {self.text}" if self.text else self.type_name
 
 
-class RemoteTraceback(Exception):
+class RemoteTraceback(Exception):  # noqa: N818 - it is no error, it carries one's traceback
     """The traceback that an error had in its isolate; it is the ``__cause__`` of the error that came back."""
 
     def __init__(self, traceback: str) -> None:

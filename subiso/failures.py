@@ -20,8 +20,8 @@ def pack(error: BaseException) -> "Packed":
     """Make an error ready to be sent.
 
     Returns:
-        Itself as a pickle, or None if it cannot be sent; its type's name, its text and its traceback. All of it is plain
-        data that `messages.encode` can always encode.
+        Itself as a pickle, or None if it cannot be sent; its type's name, its text and its traceback. All of it is
+        plain data that `messages.encode` can always encode.
 
     Raises:
         IsolateKilled: the isolate was killed meanwhile. What the error's own methods raise becomes part of its text.

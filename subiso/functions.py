@@ -246,9 +246,19 @@ _REDUCERS: "dict[type, Reducer]" = {
     type({}.values()): _reduce_view,
     type({}.items()): _reduce_view,
 }
-_NAMED = {  # module -> its types whose objects are known by their names
-    "functools": ("_lru_cache_wrapper",),
-    "typing": ("TypeVar", "ParamSpec", "TypeVarTuple", "TypeAliasType", "NewType"),
+_reduce_options = _deferred("subiso.structs", "reduce_options")
+_REDUCERS_BY_NAME: "dict[tuple[str, str], Reducer]" = {  # so as not to import their modules
+    ("functools", "_lru_cache_wrapper"): _reduce_named,
+    ("typing", "TypeVar"): _reduce_named,
+    ("typing", "ParamSpec"): _reduce_named,
+    ("typing", "TypeVarTuple"): _reduce_named,
+    ("typing", "TypeAliasType"): _reduce_named,
+    ("typing", "NewType"): _reduce_named,
+    ("msgspec", "Meta"): _reduce_options,
+    ("msgspec.json", "Decoder"): _reduce_options,
+    ("msgspec.json", "Encoder"): _reduce_options,
+    ("msgspec.msgpack", "Decoder"): _reduce_options,
+    ("msgspec.msgpack", "Encoder"): _reduce_options,
 }
 
 
@@ -262,8 +272,9 @@ def _find_reducer(kind: type, kinds: _Kinds) -> "Reducer | None":
     module = kind.__module__
     if module == "dataclasses":
         return _name_in_dataclasses if kind.__name__[0] == "_" else None
-    if kind.__name__ in _NAMED.get(module, ()):
-        return _reduce_named
+    named = _REDUCERS_BY_NAME.get((module, kind.__name__))
+    if named is not None:
+        return named
     own = type(kind.__reduce_ex__) is FunctionType or type(kind.__reduce__) is FunctionType
     return _reduce_by_own_word if own and kind not in sys.modules["copyreg"].dispatch_table else None
 

@@ -1,12 +1,11 @@
 """Isolates: functions that run in an interpreter of their own."""
 
+import _pickle
 import itertools
 
-import _pickle
-
 from subiso import entry, messages, ports
-from subiso._kernel import links, output, waiting
 from subiso._kernel import node as nodes
+from subiso._kernel import output, protocol, waiting
 from subiso._kernel.interrupt import IsolateKilled
 from subiso._kernel.mailbox import Waitable
 from subiso.errors import IsolateSpawnError
@@ -38,6 +37,9 @@ class Isolate:
     """
 
     __slots__ = ("__weakref__", "_name", "_number", "_slot")
+    _name: str
+    _number: int
+    _slot: int
 
     def __init__(self) -> None:
         raise TypeError("isolates are started with Isolate.spawn or Isolate.run")
@@ -107,13 +109,13 @@ class Isolate:
         fn: "Callable[[*Ts], R]", /, *args: *Ts, name: str | None = None, timeout: float | None = None
     ) -> IsolateFuture[R]: ...
     @staticmethod
-    def run(
+    def run(  # type: ignore[misc]  # mypy does not match *Ts with *args: Any
         fn: "Callable[..., Any]",
         /,
         *args: "Any",
         name: str | None = None,
         timeout: float | None = None,
-        **unknown: object,
+        **unknown: "Any",
     ) -> "IsolateFuture[Any]":
         """Call ``fn(*args)`` in an isolate and return the future of its result.
 
@@ -167,8 +169,8 @@ class Isolate:
     def kill(self) -> None:
         """End the isolate as soon as possible.
 
-        Running Python code is unwound by an `IsolateKilled` exception, so that ``finally`` blocks run; code that goes on
-        nevertheless gets it at every line from 20 ms later on. A call into C that does not return cannot be stopped.
+        Running Python code is unwound by an `IsolateKilled` exception, so that ``finally`` blocks run; code that goes
+        on nevertheless gets it at every line from 20 ms later on. A call into C that does not return cannot be stopped.
         Killing an isolate that has ended does nothing. (Dart: ``Isolate.kill``.)
 
         Raises:
@@ -233,7 +235,9 @@ class Isolate:
         await self.ajoin()
 
     def __eq__(self, other: object) -> bool:
-        return (self._slot, self._number) == (other._slot, other._number) if isinstance(other, Isolate) else NotImplemented
+        return (
+            (self._slot, self._number) == (other._slot, other._number) if isinstance(other, Isolate) else NotImplemented
+        )
 
     def __hash__(self) -> int:
         return hash((self._slot, self._number))
@@ -258,7 +262,9 @@ def _refuse_options(call: str, unknown: "dict[str, object]") -> None:
         )
 
 
-def _encode_call(function: "Callable[..., Any]", args: "tuple[Any, ...]") -> "tuple[int, bytes, list[memoryview], list[Any]]":
+def _encode_call(
+    function: "Callable[..., Any]", args: "tuple[Any, ...]"
+) -> "tuple[int, bytes, list[memoryview], list[Any]]":
     """Encode what is to be called, and check it as far as that can be done here.
 
     Raises:
@@ -300,9 +306,9 @@ def _lease_from_main(node: "Node", name: str | None, fresh: bool) -> tuple[int, 
         answer = _pickle.loads(inbox.messages.popleft()[1])
     finally:
         node.mailbox.close(inbox)
-    if isinstance(answer, str):
-        raise RuntimeError(answer)
-    return answer  # type: ignore[no-any-return]
+    if isinstance(answer, tuple):
+        return answer
+    raise RuntimeError(answer)
 
 
 def _start(
@@ -319,4 +325,4 @@ def _start(
     kind, body, buffers, carried = call
     ports.grant(node, [*carried, *given], slot, number)
     job = entry.pack((kind, body), name=name, forward=output.is_wanted(node), **options)
-    node.mailbox.send_message(nodes.jobs_of(slot), links.protocol.PICKLE, job, buffers)
+    node.mailbox.send_message(nodes.jobs_of(slot), protocol.PICKLE, job, buffers)

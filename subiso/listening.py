@@ -4,6 +4,7 @@ Where they are called: on the running event loop if there is one; in an isolate,
 function has returned (`serve`); else on one thread of main.
 """
 
+import functools
 import inspect
 import sys
 import threading
@@ -92,7 +93,7 @@ def subscribe(port: "ReceivePort[Any]", handler: "Callable[[Any], object]") -> S
     return subscription
 
 
-# -- on an event loop ---------------------------------------------------------------------------------------------------
+# -- on an event loop --------------------------------------------------------------------------------------------------
 
 _tasks: "set[Any]" = set()  # asyncio keeps only weak references to its tasks
 
@@ -136,7 +137,7 @@ async def wait_for_all(node: "Node") -> None:
     await waiting.wait(node.mailbox, [_ended_of(node)], lambda: not subscriptions or node.killed)
 
 
-# -- on a thread --------------------------------------------------------------------------------------------------------
+# -- on a thread -------------------------------------------------------------------------------------------------------
 
 
 class _Dispatcher:
@@ -168,27 +169,28 @@ class _Dispatcher:
                 if not listening:
                     self._thread = None
                     return
-            changed = [one for one in listening if one._ready()]
-            for subscription in changed:
-                try:
-                    result = subscription._step()
-                    if inspect.iscoroutine(result):
-                        result.close()
-                        raise TypeError("a coroutine function can only be a handler where an event loop runs")
-                except Exception as error:
-                    _uncaught(node, error)
-            if not changed:
-                waitables = [self.change, *(one._port._inbox for one in listening)]
-                # The list itself may change while this thread sleeps; `change` is notified then.
-                before = len(self._subscriptions)
-                node.mailbox.wait(
-                    waitables,
-                    lambda: node.killed
-                    or len(self._subscriptions) != before
-                    or any(one._ready() for one in listening),
-                )
+            if self._step(listening):
+                continue
+            waitables = [self.change, *(one._port._inbox for one in listening)]
+            node.mailbox.wait(waitables, functools.partial(self._has_changed, listening))
             if node.killed:
                 raise IsolateKilled("the isolate is being killed")
+
+    def _step(self, listening: list[Subscription]) -> bool:
+        """Handle one message of each port that has one; return whether there was anything to do."""
+        changed = [one for one in listening if one._ready()]
+        for subscription in changed:
+            try:
+                result = subscription._step()
+                if inspect.iscoroutine(result):
+                    result.close()
+                    raise TypeError("a coroutine function can only be a handler where an event loop runs")
+            except Exception as error:
+                _uncaught(self._node, error)
+        return bool(changed)
+
+    def _has_changed(self, listening: list[Subscription]) -> bool:
+        return self._node.killed or self._subscriptions != listening or any(one._ready() for one in listening)
 
 
 def _dispatcher_of(node: "Node") -> _Dispatcher:

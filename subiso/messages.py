@@ -4,10 +4,10 @@ What is sent is what arrives: an equal value of the same type, cycles and shared
 of their own; all the rest is pickled, functions and classes by reference or by value as functions.py decides. Large
 buffers (numpy arrays) stay out of the pickle.
 
-Typed ports (typed.py) go by msgspec. Untyped messages do not: msgspec would have to be kept from what it changes (tuples,
-sets, subclasses, shared and cyclic containers), and looking for that costs more than pickling. Encoding and decoding a
-dict of four scalars takes 1.7 µs by pickle and 2.3 µs by msgspec after the check, a list of a hundred such dicts 45 µs
-and 120 µs (3.14).
+Typed ports (typed.py) go by msgspec. Untyped messages do not: msgspec would have to be kept from what it changes
+(tuples, sets, subclasses, shared and cyclic containers), and looking for that costs more than pickling. Encoding and
+decoding a dict of four scalars takes 1.7 µs by pickle and 2.3 µs by msgspec after the check, a list of a hundred such
+dicts 45 µs and 120 µs (3.14).
 """
 
 import _pickle

@@ -1,14 +1,15 @@
 """Ports: a `ReceivePort` takes messages in, its `SendPort` travels to whoever may send them.
 
-The vocabulary and most of the semantics are Dart's (``dart:isolate``); bounds, types, time-outs and event loops are ours.
+The vocabulary and most of the semantics are Dart's (``dart:isolate``); bounds, types, time-outs and event loops are
+ours.
 """
 
 import os
 from time import monotonic
 
 from subiso import messages
-from subiso._kernel import doorbell, links, protocol, semaphore, waiting
 from subiso._kernel import attendant as attendants
+from subiso._kernel import doorbell, links, protocol, semaphore, waiting
 from subiso._kernel import node as nodes
 from subiso._kernel.arena import Arena, slot_of
 from subiso._kernel.interrupt import IsolateKilled
@@ -30,11 +31,14 @@ _NO_BUFFERS: list[memoryview] = []
 class SendPort:
     """Send messages to the `ReceivePort` that it belongs to.
 
-    A send port is a value: it can be sent anywhere inside a message, and it is equal to, and has the hash of, every other
-    send port of the same receive port, in whatever isolate. (Dart: ``SendPort``.)
+    A send port is a value: it can be sent anywhere inside a message, and it is equal to, and has the hash of, every
+    other send port of the same receive port, in whatever isolate. (Dart: ``SendPort``.)
     """
 
     __slots__ = ("__weakref__", "_address", "_flags", "_place", "_write")
+    _address: int
+    _flags: int
+    _place: int
     _write: "Callable[[int, int, bytes], None] | None"
 
     def __init__(self) -> None:
@@ -63,7 +67,8 @@ class SendPort:
         node = nodes._node or nodes.current()
         if node.arena.words[self._place] != self._address:
             raise PortClosedError("the port is closed")
-        kind, body, buffers, carried = messages.typed_encode(message) if self._flags & _TYPED else messages.encode(message)
+        encode = messages.typed_encode if self._flags & _TYPED else messages.encode
+        kind, body, buffers, carried = encode(message)
         if timeout is not None:
             _check_timeout(timeout)
         if self._flags & _BOUNDED:
@@ -161,8 +166,9 @@ def grant(node: "Node", carried: "Iterable[Any]", slot: int, number: int) -> Non
 class ReceivePort[T]:
     """Take in the messages that are sent to `send_port`.
 
-    Iterating takes message after message, and ends when every isolate that was given the send port has ended and nothing
-    is queued, or when the port is closed. Only the isolate that made a port can receive from it. (Dart: ``ReceivePort``.)
+    Iterating takes message after message, and ends when every isolate that was given the send port has ended and
+    nothing is queued, or when the port is closed. Only the isolate that made a port can receive from it.
+    (Dart: ``ReceivePort``.)
 
     Args:
         type: what the messages must be: any type that msgspec can decode. Messages are converted to it, strictly.
@@ -302,7 +308,8 @@ class ReceivePort[T]:
         buffers: list[memoryview] = _NO_BUFFERS
         if kind == protocol.LARGE:
             kind, body, buffers = links.unpack(kind, payload)
-        return (self._decoder.decode if self._decoder is not None else messages.decode)(kind, body, buffers)
+        decode: Any = messages.decode if self._decoder is None else self._decoder.decode
+        return decode(kind, body, buffers)  # type: ignore[no-any-return]
 
     def __iter__(self) -> "Iterator[T]":
         return self
@@ -327,8 +334,8 @@ class ReceivePort[T]:
     def listen(self, handler: "Callable[[T], object]") -> "Subscription":
         """Have ``handler`` called with each message, one at a time and in order.
 
-        It is called on the running event loop if there is one (a coroutine function is awaited); else, in an isolate, on
-        its own thread once a synchronous entry function has returned; else on one thread of main that serves all
+        It is called on the running event loop if there is one (a coroutine function is awaited); else, in an isolate,
+        on its own thread once a synchronous entry function has returned; else on one thread of main that serves all
         listening ports. The port keeps its isolate (in main: the program) alive until it is closed, the subscription is
         cancelled, or all its senders have ended. What the handler raises is an uncaught error of the isolate.
 
@@ -477,5 +484,3 @@ async def aselect(*ports: "ReceivePort[Any]") -> "ReceivePort[Any]":
         await waiting.wait(ports[0]._node.mailbox, inboxes, lambda: _first_ready(ports))
         if (first := _first_ready(ports)) is not None:
             return first
-
-

@@ -1,7 +1,7 @@
 """Which functions, classes and modules the other side will find under their names.
 
-An isolate starts with its creator's ``sys.path``. So the path is searched for a module as it will be searched there, and
-the file that is found must be the one that the module was loaded from.
+An isolate starts with its creator's ``sys.path``. So the path is searched for a module as it will be searched there,
+and the file that is found must be the one that the module was loaded from.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""msgspec's Structs that travel by value, and instances of Structs that pickle alone would change.
+"""msgspec's Structs that travel by value, instances of Structs that pickle alone would change, encoders and decoders.
 
 Pickle calls a Struct's class with the values. That never ends where a Struct leads back to itself, loses what is in its
 ``__dict__``, and lets ``__post_init__`` change values that it has changed before.
@@ -155,3 +155,26 @@ def fill(struct: "Any", state: "tuple[tuple[Any, ...], dict[str, Any] | None]") 
         force_setattr(struct, name, value)
     if own:
         struct.__dict__.update(own)
+
+
+# -- what msgspec makes of options -------------------------------------------------------------------------------------
+
+_ARGUMENTS = {
+    "Meta": (
+        "gt ge lt le multiple_of pattern min_length max_length tz title description examples extra_json_schema extra"
+    ),
+    "Encoder": "enc_hook decimal_format uuid_format order",
+    "Decoder": "type strict dec_hook ext_hook float_hook",
+}
+
+
+def reduce_options(pickler: "Pickler", obj: "Any") -> "tuple[Any, ...]":
+    """Take apart what is wholly described by the options that it was made with."""
+    kind = type(obj)
+    options = {name: getattr(obj, name, None) for name in _ARGUMENTS[kind.__name__].split()}
+    return make_with_options, (kind, {name: value for name, value in options.items() if value is not None})
+
+
+def make_with_options(kind: "Any", options: "dict[str, Any]") -> "Any":
+    """Build it again."""
+    return kind(**options)

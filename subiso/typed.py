@@ -29,7 +29,7 @@ _STANDING_IN = 2  # extension value, never sent: the index of an object
 _TIMESTAMPS = (b"\xd7\xff", b"\xd6\xff", b"\xc7\x0c\xff")  # how a datetime with a zone begins; the zone is lost
 
 _CHANGED = frozenset({"AnyType", "MemoryViewType", "RawType", "TimeType"})
-_PASSED_UNCHECKED = frozenset({"DataclassType", "NamedTupleType", "StructType"})
+_TAKEN_AS_THEY_ARE = frozenset({"DataclassType", "EnumType", "NamedTupleType", "StructType"})
 _PLAIN: "dict[str, frozenset[type]]" = {
     "AnyType": frozenset({bool, bytes, float, int, str, type(None)}),
     "BoolType": frozenset({bool}),
@@ -131,7 +131,7 @@ class Decoder:
             return
         self._plain = _plain_types(info)
         self.packs = not nodes & _CHANGED
-        self._is_checked_by_converting = not nodes & _PASSED_UNCHECKED
+        self._is_checked_by_converting = not nodes & _TAKEN_AS_THEY_ARE
         self._keeps_body = bool(nodes & {"MemoryViewType", "RawType"})
 
     def decode(self, kind: int, body: bytes | memoryview, buffers: "Sequence[memoryview]" = ()) -> "Any":

@@ -248,7 +248,6 @@ BERLIN = zoneinfo.ZoneInfo("UTC")  # there on every machine
     "message",
     [
         Color.RED,
-        Color.CRIMSON,
         Permission.READ | Permission.WRITE,
         re.compile("a(b)?", re.IGNORECASE | re.MULTILINE),
         re.IGNORECASE,
@@ -295,7 +294,7 @@ BERLIN = zoneinfo.ZoneInfo("UTC")  # there on every machine
         len,
         math.sin,
         "".join,
-        json_loads := __import__("json").loads,
+        __import__("json").loads,
         math,
         __import__("xml.dom").dom,
         ZeroDivisionError,
@@ -419,6 +418,7 @@ ARRAYS = {
     "complex": np.array([1j, 2]),
     "fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
     "strided": np.arange(10)[::2],
+    "large strided": np.arange(100_000)[::3],
     "transposed": np.arange(6).reshape(2, 3).T,
     "zero size": np.empty((0, 4)),
     "scalar": np.array(5),
@@ -433,7 +433,6 @@ ARRAYS = {
 LARGE = {
     "large": np.arange(100_000),
     "large fortran": np.asfortranarray(np.arange(40_000.0).reshape(200, 200)),
-    "large strided": np.arange(100_000)[::3],
     "large structured": np.zeros(30_000, STRUCTURED),
 }
 
@@ -633,7 +632,7 @@ UNSENDABLE = {
     "message.__defaults__[0]: lock objects cannot be sent": lambda: eval("lambda x=LOCK: x", {"LOCK": LOCK}),
     "message.__kwdefaults__['x']: lock objects cannot be sent": lambda: eval("lambda *, x=LOCK: x", {"LOCK": LOCK}),
     "message.last: lock objects cannot be sent": cyclic,
-    "message: memoryview objects cannot be sent": lambda: memoryview(b"abc"),
+    "message[0]: memoryview objects cannot be sent": lambda: [memoryview(b"abc"), 2**70],
     "message.flat[1]: lock objects cannot be sent": lambda: np.array([1, LOCK], object),
     "message: handles stay at home; send their number": Refusing,
     "message['r']: handles stay at home; send their number": lambda: {"r": Refusing()},
@@ -672,7 +671,8 @@ def test_unsendable(text, encode, elsewhere_unknown):
 @pytest.fixture
 def elsewhere_unknown(monkeypatch):
     """Make this module one that is not found on the path."""
-    monkeypatch.setattr(sys, "path", [])
+    here = str(pathlib.Path(__file__).parent.parent)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", ".", here)])
 
 
 def test_unsendable_coroutine():

@@ -1,8 +1,8 @@
 """The memory that every isolate of the process sees, and where each thing lies in it.
 
 One memory file, mapped whole by every interpreter. Nothing is allocated in it: a slot is a place where an interpreter
-can live, and the place of everything that belongs to a slot, or to a pair of slots, is computed from slot numbers. Slots
-are for ever; interpreters come and go in them. The file is sparse: only the pages that were touched are real.
+can live, and the place of everything that belongs to a slot, or to a pair of slots, is computed from slot numbers.
+Slots are for ever; interpreters come and go in them. The file is sparse: only the pages that were touched are real.
 
 Guarantees
     Every word has one writer, except the dirty flags, which a sender sets and the receiver clears.

@@ -1,5 +1,6 @@
-"""A thread that pumps the mailbox where nobody waits: for futures, descriptors and deadlines. Made when first needed."""
+"""A thread that pumps the mailbox where nobody waits, for futures, descriptors and deadlines; made when needed."""
 
+import functools
 import heapq
 import itertools
 import threading
@@ -41,14 +42,14 @@ class Attendant:
     def _attend(self) -> None:
         while not self._stopped:
             first = self._deadlines[0][0] if self._deadlines else None
-            self._node.mailbox.attend([self._event], lambda first=first: self._stopped or self._is_earlier(first), first)
+            self._node.mailbox.attend([self._event], functools.partial(self._has_changed, first), first)
             while self._deadlines and self._deadlines[0][0] <= monotonic():
                 with self._lock:
                     _, _, function = heapq.heappop(self._deadlines)
                 function()
 
-    def _is_earlier(self, first: float | None) -> bool:
-        return bool(self._deadlines) and self._deadlines[0][0] != first
+    def _has_changed(self, first: float | None) -> bool:
+        return self._stopped or (bool(self._deadlines) and self._deadlines[0][0] != first)
 
 
 def of(node: Node) -> Attendant:

@@ -38,12 +38,13 @@ def forward_output(stream: str, text: str) -> None:
         target.write(text)
 
 
-# -- an end without finalization -----------------------------------------------------------------------------------------
+# -- an end without finalization ---------------------------------------------------------------------------------------
 # An interpreter that cannot be closed, because a call into C does not return, makes main's finalization abort, hang or
-# complain, on every version. On 3.12 it may abort once any isolate has lived: argument parsers of compiled modules that an
-# isolate used first keep tuples of that isolate's memory, which main then frees (tests/test_exits.py shows it with
-# hashlib). Then the program ends just before that: after its threads, its atexit functions and a flush, with the exit code
-# that it would have had, which is not to be had any more by then, and is therefore noticed when the main module unwinds.
+# complain, on every version. On 3.12 it may abort once any isolate has lived: argument parsers of compiled modules that
+# an isolate used first keep tuples of that isolate's memory, which main then frees (tests/test_exits.py shows it with
+# hashlib). Then the program ends just before that: after its threads, its atexit functions and a flush, with the exit
+# code that it would have had, which is not to be had any more by then, and is therefore noticed when the main module
+# unwinds.
 
 
 def watch_exit_code() -> None:
@@ -66,7 +67,9 @@ def _on_unwind(code: "CodeType", offset: int, error: BaseException) -> None:
     if code.co_name != "<module>":
         return
     frame = sys._getframe(1)
-    if frame.f_globals.get("__name__") != "__main__" or (frame.f_back and frame.f_back.f_globals["__name__"] != "runpy"):
+    if frame.f_globals.get("__name__") != "__main__" or (
+        frame.f_back and frame.f_back.f_globals["__name__"] != "runpy"
+    ):
         return
     if isinstance(error, SystemExit):
         value = error.code
@@ -85,7 +88,7 @@ def _end(code: int, end: "Callable[[int], object]" = os._exit) -> None:
 
 
 class _LastBreath:
-    """Ends the process when it is collected: before 3.14, main's finalization begins by forgetting ``sys.last_value``."""
+    """Ends the process when it is collected: before 3.14, finalization begins by forgetting ``sys.last_value``."""
 
     def __init__(self, code: int) -> None:
         self._code = code

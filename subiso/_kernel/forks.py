@@ -1,8 +1,8 @@
 """Forking beside isolates: safe while none lives, refused with a sentence while one does.
 
 A process that forks while it has interpreters aborts in the child, on every version (on 3.12 parent and child hang). So
-idle interpreters are closed before a fork. A hook cannot refuse a fork, therefore `os.fork` is wrapped from the first use
-of isolates on; code that took ``os.fork`` before that, or forks in C, is not protected from living isolates.
+idle interpreters are closed before a fork. A hook cannot refuse a fork, therefore `os.fork` is wrapped from the first
+use of isolates on; code that took ``os.fork`` before that, or forks in C, is not protected from living isolates.
 """
 
 import functools
@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 _installed = False
 
 
-def install(
-    close_idle: "Callable[[], bool]", living: "Callable[[], list[str]]", forget: "Callable[[], None]"
-) -> None:
+def install(close_idle: "Callable[[], bool]", living: "Callable[[], list[str]]", forget: "Callable[[], None]") -> None:
     """Make forking safe.
 
     Args:

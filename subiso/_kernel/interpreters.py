@@ -28,7 +28,7 @@ def check() -> None:
     """
     if sys.implementation.name != "cpython":
         raise ImportError(f"subiso needs CPython's own interpreters; this is {sys.implementation.name}")
-    if sys.version_info < (3, 12):
+    if sys.version_info < (3, 12):  # noqa: UP036 - somebody may run the source there
         raise ImportError("subiso needs CPython 3.12 or later")
     if sys.platform == "win32":
         raise ImportError("subiso does not run on Windows yet; it needs memory files and pipes of POSIX")

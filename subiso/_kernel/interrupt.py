@@ -4,8 +4,8 @@ A hack on CPython's insides, and why it is sound
     A monitoring callback runs between two instructions of the code that it is told about, and an exception that it
     raises is that code's exception, documented since 3.12. Events can be switched on by another thread of the same
     interpreter, and take effect at the next function call, line or backward jump; until then they cost nothing. Unlike
-    an asynchronous exception it can be kept away from code that must not be torn: nothing is ever raised in subiso's own
-    files, and at first nothing in the standard library, whose locks would stay held.
+    an asynchronous exception it can be kept away from code that must not be torn: nothing is ever raised in subiso's
+    own files, and at first nothing in the standard library, whose locks would stay held.
 
 What it cannot stop: one call into C that does not return (a sleep, a socket read, a regular expression that
 backtracks). What it relies on is tested in tests/test_interrupt.py.
@@ -28,7 +28,7 @@ ONCE, ALWAYS, EVERYWHERE = 1, 2, 3
 AFTER = {ONCE: 0.02, ALWAYS: 0.2}  # seconds until the next stage
 
 
-class IsolateKilled(BaseException):  # noqa: N818 - it is no error: it unwinds the code of an isolate that is killed
+class IsolateKilled(BaseException):
     """Raised in the code of an isolate that is killed, so that ``finally`` and ``with`` blocks run."""
 
 

@@ -1,8 +1,9 @@
 """One-way streams of records between two slots, without a lock between the two sides.
 
-A stream begins in the ring that the pair of slots owns. Where a record does not fit, the stream goes on in a *segment*, a
-memory file as long as it must be, and comes home when the reader has caught up. A position in the stream is the number
-of bytes written since the pair of slots was first used; the tail is published by the writer, the head by the reader.
+A stream begins in the ring that the pair of slots owns. Where a record does not fit, the stream goes on in a *segment*,
+a memory file as long as it must be, and comes home when the reader has caught up. A position in the stream is the
+number of bytes written since the pair of slots was first used; the tail is published by the writer, the head by the
+reader.
 
 Guarantees
     A record is seen whole or not at all: its bytes are written before the tail moves.
@@ -83,10 +84,18 @@ class Writer:
         source = self._arena if segment is None else segment
         end = self._start + _END if segment is None else segment.size - _RESERVE
         memory, words = source.memory, source.words
-        self._segment, self._memory, self._words, self._origin, self._limit = segment, memory, words, origin, origin + end
+        self._segment, self._memory, self._words, self._origin, self._limit = (
+            segment,
+            memory,
+            words,
+            origin,
+            origin + end,
+        )
 
     def write(self, kind: int, address: int, payload: bytes) -> None:
-        """Publish one record and wake the reader if it sleeps. Never blocks; the memory that waits for a slow reader is bounded only by the system's.
+        """Publish one record, and wake the reader if it sleeps.
+
+        Never blocks; the memory that waits for a slow reader is bounded only by the system's.
 
         Raises:
             OSError: there is no memory or descriptor for a new segment; nothing was sent.
@@ -226,7 +235,8 @@ class Reader:
                 published[head_word] = head
                 continue
             messages, message = inbox.messages, (kind, payload)
-            # No call stands between these two, so that a signal handler (Ctrl-C) can neither lose a message nor double it.
+            # No call stands between these two, so that a signal handler (Ctrl-C) can neither lose a message nor double
+            # it.
             messages += (message,)
             published[head_word] = head
             if inbox.waiters or inbox.on_event is not None:
@@ -269,7 +279,8 @@ def pack_large(kind: int, body: bytes, buffers: list[memoryview]) -> bytes:
     try:
         memory = mmap.mmap(descriptor, max(size, 1))
         place = 0
-        for part, length in zip([body, *buffers], lengths, strict=True):
+        parts: list[bytes | memoryview] = [body, *buffers]
+        for part, length in zip(parts, lengths, strict=True):
             memory[place : place + length] = part
             place += length + _ALIGNMENT - 1 & -_ALIGNMENT
         memory.close()

@@ -1,9 +1,9 @@
 """One interpreter's post: what arrives for its ports, what it sends, and how its threads wait.
 
-A mailbox has no thread. Whoever waits does the work: it *pumps*, moving what has arrived from the rings into the inboxes
-of the ports, first in a short bounded spin, then each time the doorbell rings. Only one blocked thread at a time listens
-to the doorbell, the *sentinel*; the others sleep on a lock of their own until something came for them or the sentinel
-leaves. Event loops watch the doorbell's descriptor beside it.
+A mailbox has no thread. Whoever waits does the work: it *pumps*, moving what has arrived from the rings into the
+inboxes of the ports, first in a short bounded spin, then each time the doorbell rings. Only one blocked thread at a
+time listens to the doorbell, the *sentinel*; the others sleep on a lock of their own until something came for them or
+the sentinel leaves. Event loops watch the doorbell's descriptor beside it.
 
 Races, and what closes them
     A sender publishes, then looks whether the receiver sleeps; the receiver says that it sleeps, then looks for
@@ -359,7 +359,9 @@ class Mailbox:
 
     # -- waiting -------------------------------------------------------------------------------------------------------
 
-    def wait(self, waitables: "Iterable[Waitable]", ready: "Callable[[], object]", timeout: float | None = None) -> bool:
+    def wait(
+        self, waitables: "Iterable[Waitable]", ready: "Callable[[], object]", timeout: float | None = None
+    ) -> bool:
         """Block this thread until ``ready()``, for ``timeout`` seconds at most; return whether it is ready.
 
         Whatever makes ``ready()`` true must notify one of ``waitables``.
@@ -488,7 +490,9 @@ class Mailbox:
     def park(self) -> None:
         """Leave every stream to the next interpreter in this slot."""
         with self._lock:
-            for link in (*self._writers.values(), *self._readers.values()):
-                link.park()
+            for writer in self._writers.values():
+                writer.park()
+            for reader in self._readers.values():
+                reader.park()
             self._writers.clear()
             self._readers.clear()

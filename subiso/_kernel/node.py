@@ -3,10 +3,9 @@
 Main becomes a node at its first use of subiso; an isolate is one from birth.
 """
 
+import _pickle
 import os
 from _thread import allocate_lock
-
-import _pickle
 
 from subiso._kernel.arena import CONTROL, ISOLATE, Arena, address_of
 from subiso._kernel.mailbox import Mailbox

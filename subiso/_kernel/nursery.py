@@ -1,20 +1,19 @@
 """Where interpreters are made, lent and taken back. It lives in main only.
 
-Each interpreter has one thread of main, which makes it, runs its kernel (worker.py) and closes it; a thread that made two
-could not close the first before the second. An isolate that wants another isolate asks main's broker, a thread that
+Each interpreter has one thread of main, which makes it, runs its kernel (worker.py) and closes it; a thread that made
+two could not close the first before the second. An isolate that wants another isolate asks main's broker, a thread that
 reads main's control messages.
 
 An interpreter that is asked for may not be there yet: its slot is, and the job waits in the slot's ring.
 """
 
+import _pickle
 import atexit
 import itertools
 import os
 import sys
 import threading
 from time import monotonic
-
-import _pickle
 
 from subiso._kernel import doorbell, exits, forks, interpreters, links, protocol
 from subiso._kernel import node as nodes
@@ -227,7 +226,7 @@ class Nursery:
                     self._handle(operation, number, facts)
                 except Exception:
                     if not self.closing:
-                        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+                        sys.excepthook(*sys.exc_info())
 
     def _handle(self, operation: str, number: int, facts: "list[Any]") -> None:
         if operation == nodes.READY:
@@ -252,7 +251,11 @@ class Nursery:
     def _became_idle(self, berth: _Berth, recyclable: bool) -> None:
         with self._lock:
             if berth.state == BOOTING:
-                if recyclable and not (self.closing or self._retiring) and len(self._idle) < max(Limits.idle, Limits.spares):
+                if (
+                    recyclable
+                    and not (self.closing or self._retiring)
+                    and len(self._idle) < max(Limits.idle, Limits.spares)
+                ):
                     berth.state = IDLE
                     self._idle.append(berth)
                 else:
@@ -301,11 +304,7 @@ class Nursery:
             berth.state = RETIRING
             self.node.tell(berth.slot, nodes.RETIRE, 0)
         self._idle.clear()
-        return [
-            berth
-            for berth in self._berths
-            if berth.state in (BOOTING, RETIRING) or self._is_recycling(berth)
-        ]
+        return [berth for berth in self._berths if berth.state in (BOOTING, RETIRING) or self._is_recycling(berth)]
 
     def close(self) -> None:
         """End everything, in bounded time; say which isolates were still running. For the end of the program."""

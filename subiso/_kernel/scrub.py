@@ -1,9 +1,9 @@
 """Making an interpreter fresh again after an isolate, without unloading what is costly or dangerous to load again.
 
 Reset: ``__main__``, the user's modules, ``atexit``, logging, warnings filters, ``sys``'s hooks, streams, paths and
-limits, the environment, builtins, ``random``, the default decimal context, copyreg. Thread-locals, context variables and
-the decimal context of a thread need nothing: every isolate runs on a new thread. Kept: modules of the standard library
-and of installed packages, with their state, and modules that are compiled.
+limits, the environment, builtins, ``random``, the default decimal context, copyreg. Thread-locals, context variables
+and the decimal context of a thread need nothing: every isolate runs on a new thread. Kept: modules of the standard
+library and of installed packages, with their state, and modules that are compiled.
 """
 
 import atexit
@@ -22,10 +22,20 @@ if TYPE_CHECKING:
 
 _STDLIB = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 _SYS_LISTS = ("path", "meta_path", "path_hooks", "argv", "warnoptions")
-_SYS_VALUES = (
-    "stdin stdout stderr excepthook displayhook unraisablehook breakpointhook dont_write_bytecode pycache_prefix "
-    "tracebacklimit ps1 ps2"
-).split()
+_SYS_VALUES = [
+    "stdin",
+    "stdout",
+    "stderr",
+    "excepthook",
+    "displayhook",
+    "unraisablehook",
+    "breakpointhook",
+    "dont_write_bytecode",
+    "pycache_prefix",
+    "tracebacklimit",
+    "ps1",
+    "ps2",
+]
 _MISSING = object()
 
 
@@ -34,7 +44,7 @@ class Farewell:
 
     def __init__(self) -> None:
         self._calls: list[tuple[Callable[..., object], tuple[Any, ...], dict[str, Any]]] = []
-        atexit.register = self.register  # type: ignore[assignment]
+        atexit.register = self.register
         atexit.unregister = self.unregister
 
     def register(self, func: "Callable[..., Any]", /, *args: "Any", **kwargs: "Any") -> "Callable[..., Any]":
@@ -56,7 +66,7 @@ class Farewell:
             except IsolateKilled:
                 pass
             except BaseException:
-                sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+                sys.excepthook(*sys.exc_info())
         self._calls = again[::-1]
 
 
@@ -152,14 +162,16 @@ def _restore_warnings(state: "tuple[Any, ...] | None") -> None:
 
 def _reset_libraries() -> None:
     """Reset what the standard library's modules keep for the whole interpreter."""
-    modules: dict[str, Any] = sys.modules  # type: ignore[assignment]
+    modules: dict[str, Any] = sys.modules
     if "logging" in modules:
         _reset_logging(modules["logging"])
     if "random" in modules:
         modules["random"].seed()
     if "decimal" in modules:
         decimal = modules["decimal"]
-        fresh = decimal.Context(prec=28, rounding=decimal.ROUND_HALF_EVEN, Emin=-999999, Emax=999999, capitals=1, clamp=0)
+        fresh = decimal.Context(
+            prec=28, rounding=decimal.ROUND_HALF_EVEN, Emin=-999999, Emax=999999, capitals=1, clamp=0
+        )
         fresh.traps.update(dict.fromkeys(fresh.traps, False))
         for signal in (decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow):
             fresh.traps[signal] = True

@@ -1,9 +1,8 @@
-"""What an isolate inherits from its creator at birth: ``sys.path``, ``sys.argv`` and the environment as Python sees it."""
-
-import os
-import sys
+"""What an isolate inherits from its creator: ``sys.path``, ``sys.argv`` and the environment as Python sees it."""
 
 import _pickle
+import os
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

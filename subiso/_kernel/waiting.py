@@ -65,7 +65,12 @@ async def wait_readable(descriptor: int) -> None:
             return
         loop: asyncio.AbstractEventLoop = sys.modules["asyncio"].get_running_loop()
         readable = loop.create_future()
-        loop.add_reader(own, lambda: readable.done() or readable.set_result(None))
+
+        def on_readable() -> None:
+            if not readable.done():
+                readable.set_result(None)
+
+        loop.add_reader(own, on_readable)
         try:
             await readable
         finally:

@@ -4,21 +4,19 @@ The kernel's thread is the one that made the interpreter. It reads control messa
 interpreter after an isolate, and ends when it is told to retire. The body waits for a job, hands it to the layer above,
 says farewell and ends. Only standard-library modules that start-up needs are imported here; a test proves it.
 
-A job is a module's name and data: the kernel imports the module and calls its ``host(data, buffers)``, which returns an object
-with ``run()``, the isolate's life, and ``last_words()``, its very last messages.
+A job is a module's name and data: the kernel imports the module and calls its ``host(data, buffers)``, which returns an
+object with ``run()``, the isolate's life, and ``last_words()``, its very last messages.
 """
 
-import os
+import _pickle
 import select
 import sys
 import threading
 from _thread import stack_size
 
-import _pickle
-
 from subiso._kernel import extensions, links
 from subiso._kernel import node as nodes
-from subiso._kernel.arena import CONTROL, ISOLATE, Arena
+from subiso._kernel.arena import ISOLATE, Arena
 from subiso._kernel.interrupt import Interrupter, IsolateKilled
 from subiso._kernel.mailbox import Inbox
 from subiso._kernel.node import ControlPipe, Node
@@ -26,7 +24,7 @@ from subiso._kernel.scrub import Baseline, Farewell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    pass
 
 BODY_STACK = 16 << 20  # bytes, of address space: OpenBLAS and deep recursion need more than 2 MiB
 
