@@ -11,7 +11,7 @@ from subiso import messages
 from subiso._kernel import node as nodes
 from subiso._kernel import output, protocol, setting
 from subiso._kernel.arena import slot_of
-from subiso._kernel.interrupt import IsolateKilled
+from subiso._kernel.interrupt import IsolateKilled, unwind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Body:
         self._buffers = []  # so that what a large argument holds is free when the function is done with it
         self._call = (protocol.NONE, b"")
         if self._node.killed:
-            raise IsolateKilled("the isolate is being killed")
+            raise unwind()
         result = function(*args)
         if "asyncio" in sys.modules or _is_coroutine(result):
             import inspect
@@ -128,7 +128,7 @@ class Body:
                 node.wakers.append(wake)
             try:
                 if node.killed:
-                    raise IsolateKilled("the isolate is being killed")
+                    raise unwind()
                 result = await coroutine
                 if "subiso.listening" in sys.modules:
                     await sys.modules["subiso.listening"].wait_for_all(node)

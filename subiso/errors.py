@@ -4,8 +4,11 @@ Two sorts: what *you* did (a closed port, a message that cannot be sent) and wha
 killed, it could not start). Errors of the user's own code are neither: they come back as themselves.
 """
 
-import concurrent.futures
 import queue
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import concurrent.futures
 
 
 class IsolateError(Exception):
@@ -88,5 +91,18 @@ class NoSendersError(IsolateError, EOFError):
     """Every isolate that was given the send port has ended, and nothing is queued."""
 
 
-class BrokenIsolatePool(concurrent.futures.BrokenExecutor, IsolateError):  # noqa: N818 - as BrokenProcessPool
-    """The pool can no longer run tasks."""
+if TYPE_CHECKING:
+
+    class BrokenIsolatePool(concurrent.futures.BrokenExecutor, IsolateError):  # noqa: N818 - as BrokenProcessPool
+        """The pool can no longer run tasks."""
+
+
+def __getattr__(name: str) -> object:
+    # Made when it is first asked for: its base class brings in logging, which an isolate without a pool can do without.
+    if name != "BrokenIsolatePool":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from concurrent.futures import BrokenExecutor
+
+    namespace = {"__doc__": "The pool can no longer run tasks.", "__module__": __name__}
+    made = globals()[name] = type(name, (BrokenExecutor, IsolateError), namespace)
+    return made

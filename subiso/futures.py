@@ -8,7 +8,7 @@ from subiso import failures, messages
 from subiso._kernel import attendant as attendants
 from subiso._kernel import links, protocol, waiting
 from subiso._kernel import node as nodes
-from subiso._kernel.interrupt import IsolateKilled
+from subiso._kernel.interrupt import unwind
 from subiso._kernel.mailbox import Waitable
 from subiso.errors import IsolateKilledError, IsolateTimeoutError
 
@@ -154,7 +154,7 @@ class IsolateFuture[R](Future[R]):
         if not self.done():
             node.mailbox.wait([self._done], lambda: self.done() or node.killed, timeout and max(timeout, 0))
             if node.killed:
-                raise IsolateKilled("the isolate is being killed")
+                raise unwind()
 
     def __await__(self) -> "Generator[Any, Any, R]":
         return self._await().__await__()

@@ -6,7 +6,7 @@ import itertools
 from subiso import entry, messages, ports
 from subiso._kernel import node as nodes
 from subiso._kernel import output, protocol, waiting
-from subiso._kernel.interrupt import IsolateKilled
+from subiso._kernel.interrupt import unwind
 from subiso._kernel.mailbox import Waitable
 from subiso.errors import IsolateSpawnError
 from subiso.futures import IsolateFuture
@@ -198,7 +198,7 @@ class Isolate:
         finally:
             node.mailbox.unwatch(self._slot, self._number, waitable)
         if node.killed:
-            raise IsolateKilled("the isolate is being killed")
+            raise unwind()
         return not self.is_alive
 
     async def ajoin(self) -> None:

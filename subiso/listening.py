@@ -11,7 +11,7 @@ import threading
 
 from subiso._kernel import node as nodes
 from subiso._kernel import waiting
-from subiso._kernel.interrupt import IsolateKilled
+from subiso._kernel.interrupt import unwind
 from subiso._kernel.mailbox import Waitable
 from subiso.errors import NoSendersError, PortClosedError, PortEmpty
 
@@ -174,7 +174,7 @@ class _Dispatcher:
             waitables = [self.change, *(one._port._inbox for one in listening)]
             node.mailbox.wait(waitables, functools.partial(self._has_changed, listening))
             if node.killed:
-                raise IsolateKilled("the isolate is being killed")
+                raise unwind()
 
     def _step(self, listening: list[Subscription]) -> bool:
         """Handle one message of each port that has one; return whether there was anything to do."""
@@ -190,7 +190,7 @@ class _Dispatcher:
         return bool(changed)
 
     def _has_changed(self, listening: list[Subscription]) -> bool:
-        return self._node.killed or self._subscriptions != listening or any(one._ready() for one in listening)
+        return self._node.killed or self._subscriptions != listening or any([one._ready() for one in listening])
 
 
 def _dispatcher_of(node: "Node") -> _Dispatcher:

@@ -12,7 +12,7 @@ from subiso._kernel import attendant as attendants
 from subiso._kernel import doorbell, links, protocol, semaphore, waiting
 from subiso._kernel import node as nodes
 from subiso._kernel.arena import Arena, slot_of
-from subiso._kernel.interrupt import IsolateKilled
+from subiso._kernel.interrupt import unwind
 from subiso.errors import NoSendersError, PortClosedError, PortEmpty, PortFull, SendError
 
 TYPE_CHECKING = False
@@ -123,7 +123,7 @@ class SendPort:
                 raise PortFull("the port is full")
             semaphore.wait(node, descriptor, remaining)
             if node.killed:
-                raise IsolateKilled("the isolate is being killed")
+                raise unwind()
             self._check_open(node)
         if node.arena.words[self._place] != self._address:  # what was taken belongs to another port by now
             semaphore.give(descriptor)
@@ -289,7 +289,7 @@ class ReceivePort[T]:
     def _take(self) -> T:
         inbox, node = self._inbox, self._node
         if node.killed:
-            raise IsolateKilled("the isolate is being killed")
+            raise unwind()
         if not inbox.messages and not inbox.closed:
             node.mailbox.settle()  # an isolate's last messages were sent before it could be seen to have ended
         try:
@@ -469,7 +469,7 @@ def select(*ports: "ReceivePort[Any]", timeout: float | None = None) -> "Receive
     inboxes = [port._inbox for port in ports]
     ready = node.mailbox.wait(inboxes, lambda: node.killed or _first_ready(ports), _check_timeout(timeout))
     if node.killed:
-        raise IsolateKilled("the isolate is being killed")
+        raise unwind()
     first = _first_ready(ports)
     if not ready or first is None:
         raise PortEmpty("no message arrived in time")

@@ -41,6 +41,9 @@ _PLAIN: "dict[str, frozenset[type]]" = {
 }
 
 
+_UNKNOWN = object()
+
+
 class _State(_local):
     carried: "list[Any] | None" = None  # of the message that this thread is encoding
     objects: "Sequence[object]" = ()  # that extension values of the message that this thread checks stand for
@@ -152,11 +155,11 @@ class Decoder:
 
     def _convert(self, message: object) -> "Any":
         """Convert a message that is already made of objects, keeping whatever need not be changed."""
-        checked = message if self._is_checked_by_converting else self._check(message)
+        checked = _UNKNOWN if self._is_checked_by_converting else self._check(message)
         try:
             return msgspec.convert(message, self._type, strict=True)
         except msgspec.ValidationError:
-            if checked is message:
+            if checked is _UNKNOWN:
                 raise
             return checked  # msgspec does not convert enumerations of numbers to themselves
         except RecursionError:
@@ -166,7 +169,7 @@ class Decoder:
         """Check what converting would not look into: instances of the very classes that the type names.
 
         Returns:
-            What MessagePack makes of the message; or the message itself where it cannot tell.
+            What MessagePack makes of the message, or `_UNKNOWN` if it cannot hold it.
         """
         objects: list[object] = []
 
@@ -177,7 +180,7 @@ class Decoder:
         try:
             body = msgpack.Encoder(enc_hook=stand_in).encode(message)
         except (OverflowError, RecursionError, TypeError, ValueError):  # large numbers, cycles, keys, lone surrogates
-            return message
+            return _UNKNOWN
         outer, _state.objects = _state.objects, objects
         try:
             return self._decoder.decode(body)

@@ -597,7 +597,7 @@ class Locked:
 
 class Rebuilt:
     def __reduce__(self):
-        return list, (LOCK,)
+        return list, (threading.Lock(),)
 
 
 def cyclic():

@@ -32,6 +32,15 @@ class IsolateKilled(BaseException):
     """Raised in the code of an isolate that is killed, so that ``finally`` and ``with`` blocks run."""
 
 
+_unwinding: set[int] = set()  # the threads that have been given the one exception of the first stage
+
+
+def unwind() -> IsolateKilled:
+    """Return the exception for a thread that waits in subiso while its isolate is killed: it counts as the first."""
+    _unwinding.add(get_ident())
+    return IsolateKilled("the isolate is being killed")
+
+
 class Interrupter:
     """Unwinds the user's code in this interpreter, more insistently stage by stage.
 
@@ -44,7 +53,6 @@ class Interrupter:
         self.stage = 0
         self.tainted = False
         self._next = 0.0
-        self._seen: set[int] = set()
         self._tool: int | None = None
 
     def start(self) -> None:
@@ -61,7 +69,6 @@ class Interrupter:
             monitoring.free_tool_id(tool)
             monitoring.use_tool_id(tool, "subiso")
         self._tool = tool
-        self._seen.clear()
         self._enter(ONCE)
         events = monitoring.events
         chosen = events.LINE | events.PY_START | events.PY_RESUME | events.JUMP
@@ -76,6 +83,7 @@ class Interrupter:
             sys.monitoring.free_tool_id(self._tool)
             self._tool = None
         self.stage = 0
+        _unwinding.clear()
 
     def patience(self) -> float | None:
         """Return the seconds until `escalate` is due, or None."""
@@ -96,12 +104,11 @@ class Interrupter:
         if name.startswith((_OURS, "<frozen importlib")):
             return
         if self.stage == ONCE:
-            if get_ident() in self._seen or _is_stdlib(name) or _is_being_cancelled():
+            if get_ident() in _unwinding or _is_stdlib(name) or _is_being_cancelled():
                 return
-            self._seen.add(get_ident())
         elif self.stage == ALWAYS and _is_stdlib(name):
             return
-        raise IsolateKilled("the isolate is being killed")
+        raise unwind()
 
 
 def _is_being_cancelled() -> bool:

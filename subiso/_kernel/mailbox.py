@@ -338,7 +338,11 @@ class Mailbox:
         if not holders:
             return True
         words = self.arena.words
-        return any(words[Arena.home(slot) + ISOLATE] == number for slot, number in holders)
+        # A plain loop: dropping a generator half-way runs code in its deallocation, where a Ctrl-C would be lost.
+        for slot, number in holders:  # noqa: SIM110
+            if words[Arena.home(slot) + ISOLATE] == number:
+                return True
+        return False
 
     def announce_end(self, slot: int) -> None:
         """Tell everybody who watches ``slot`` that its isolate has ended. Its name must be off its home already."""

@@ -127,10 +127,12 @@ class _Worker:
 
     def _kill(self, number: int) -> None:
         node = self._node
-        if number != node.number or node.killed:
+        if number != node.number:
             return
         if node.ended:  # the isolate that is meant has been promised this interpreter, which is not ready yet
             self._killed_early = number
+            return
+        if node.killed:
             return
         self._interrupter.start()
         node.give_up()
