@@ -2,18 +2,19 @@
 
 The map of the package, from policy down to mechanism; imports point downwards only:
 
-    isolate                     starting isolates, and the handles on them
+    isolate  settings           starting isolates, and the handles on them; how many there may be
     listening   futures         handlers of ports; results
-    ports                       what messages go through
+    ports  sending              what messages go through
     entry                       the inside of an isolate
-    messages  functions  failures    what can be sent, and how
+    messages  typed  failures   what can be sent, and how
+    functions  references  definitions  classes  structs  culprits
     errors
     _kernel/                    what makes isolates run; it knows no policy
         nursery  worker             interpreters: made and lent in main; lived in
-        forks  exits  scrub  interrupt  extensions  interpreters
+        forks  exits  scrub  interrupt  extensions (copies  pyinit  capi  sharing  elf)  interpreters
         attendant  waiting  output  setting
         node                        this interpreter's place among the others
-        mailbox                     ports' inboxes, and how threads wait
+        mailbox  post  waitables    how threads wait; what arrives and is sent; what is waited for
         links  semaphore            streams of records through shared memory
         arena  doorbell  protocol   where everything lies; waking; what travels
     cli/                        the command line
@@ -46,17 +47,19 @@ if TYPE_CHECKING:
     from subiso.isolate import compute as compute
     from subiso.listening import Subscription as Subscription
     from subiso.ports import ReceivePort as ReceivePort
-    from subiso.ports import SendPort as SendPort
     from subiso.ports import aselect as aselect
     from subiso.ports import select as select
+    from subiso.sending import SendPort as SendPort
+    from subiso.settings import configure as configure
 
 _HOMES = {
     "Isolate": "isolate",
     "compute": "isolate",
+    "configure": "settings",
     "IsolateFuture": "futures",
     "Subscription": "listening",
     "ReceivePort": "ports",
-    "SendPort": "ports",
+    "SendPort": "sending",
     "select": "ports",
     "aselect": "ports",
     "IsolateKilled": "_kernel.interrupt",

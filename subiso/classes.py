@@ -14,6 +14,7 @@ Assumption
 import os
 import sys
 from _weakref import ref
+from functools import partial
 from itertools import count
 from types import (
     ClassMethodDescriptorType,
@@ -37,15 +38,15 @@ functions.own_namespaces.add(id(globals()))
 _SIMPLE = frozenset({bool, bytes, complex, float, int, str, type(None)})
 _HEAP_TYPE = 1 << 9  # of __flags__
 _MADE_ANEW = frozenset({
-    "__annotate__", "__annotate_func__", "__annotations__", "__annotations_cache__", "__slots__", "_abc_impl",
-    "__msgspec_cache__", "_member_map_", "_value2member_map_",
+    "__annotate__", "__annotate_func__", "__annotations__", "__annotations_cache__", "__msgspec_cache__",
+    "__slotnames__", "__slots__", "_abc_impl", "_member_map_", "_value2member_map_",
 })  # fmt: skip
 _OF_C = (ClassMethodDescriptorType, MethodDescriptorType, WrapperDescriptorType)
 
 _anonymous = os.urandom(8)
 _serial = count()
-_objects: "dict[bytes, ref[Any]]" = {}  # token -> the object
-_tokens: "dict[int, tuple[ref[Any], bytes]]" = {}  # id -> the object, its token
+_objects: "dict[bytes, Callable[[], Any]]" = {}  # token -> weak reference to the object
+_tokens: "dict[int, tuple[Callable[[], Any], bytes]]" = {}  # id -> weak reference to the object, its token
 _unfinished: set[bytes] = set()
 
 
@@ -70,9 +71,16 @@ def _remember(obj: object, token: bytes) -> None:
         _objects.pop(token, None)
         _unfinished.discard(token)
 
-    weak = ref(obj, forget)
+    try:
+        weak: Callable[[], Any] = ref(obj, forget)
+    except TypeError:  # a type alias: few, and as long-lived as modules
+        weak = partial(_same, obj)
     _tokens[key] = weak, token
     _objects[token] = weak
+
+
+def _same(obj: "Any") -> "Any":
+    return obj
 
 
 def known(token: bytes) -> "Any":

@@ -166,7 +166,7 @@ def _children_of_container(obj: "Any") -> "Children":
 
 
 def _children_of_instance(obj: "Any") -> "Children":
-    """Yield an instance's attributes; not those of the standard library's, whose insides say little (a Thread's locks)."""
+    """Yield an instance's attributes, but not of the standard library's classes, whose insides say little."""
     cls = type(obj)
     inside = cls.__module__.partition(".")[0] in sys.stdlib_module_names and cls.__name__ not in _OPEN
     if inside and not isinstance(obj, BaseException):
@@ -223,7 +223,8 @@ def _reason(culprit: object, error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "nested too deeply to be sent"
     if isinstance(culprit, (type, FunctionType, CodeType)):
-        what = f"{'class' if isinstance(culprit, type) else 'function'} {getattr(culprit, '__qualname__', '')} cannot be sent"
+        sort = "class" if isinstance(culprit, type) else "function"
+        what = f"{sort} {getattr(culprit, '__qualname__', '')} cannot be sent"
     else:
         what = f"{type(culprit).__name__} objects cannot be sent"
     if type(error) is TypeError and str(error).startswith("cannot pickle"):

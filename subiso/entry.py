@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from subiso._kernel.node import Node
-    from subiso.ports import SendPort
+    from subiso.sending import SendPort
 
 MODULE = "subiso.entry"
 
@@ -45,7 +45,7 @@ def _flat(port: "SendPort | None") -> tuple[int, int] | None:
 def _port(flat: tuple[int, int] | None) -> "SendPort | None":
     if flat is None:
         return None
-    from subiso.ports import SendPort
+    from subiso.sending import SendPort
 
     return SendPort._of(*flat)
 
@@ -177,9 +177,9 @@ class _OneShot(Body):
             kind, body, buffers, carried = self._reply
             slot = slot_of(self._reply_to)
             if carried:
-                from subiso import ports
+                from subiso import sending
 
-                ports.grant(self._node, carried, slot, self._node.mailbox.number_in(slot))
+                sending.grant(self._node, carried, slot, self._node.mailbox.number_in(slot))
             self._node.mailbox.send_message(self._reply_to, kind, body, buffers)
 
 

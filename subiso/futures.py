@@ -1,6 +1,7 @@
 """The future of work that runs in an isolate."""
 
 import concurrent.futures
+import weakref
 from concurrent.futures import Future
 from time import monotonic
 
@@ -9,8 +10,8 @@ from subiso._kernel import attendant as attendants
 from subiso._kernel import links, protocol, waiting
 from subiso._kernel import node as nodes
 from subiso._kernel.interrupt import unwind
-from subiso._kernel.mailbox import Waitable
-from subiso.errors import IsolateKilledError, IsolateTimeoutError
+from subiso._kernel.waitables import Waitable
+from subiso.errors import IsolateKilledError, IsolateTimeoutError, SendError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class IsolateFuture[R](Future[R]):
 
     Awaiting it in a task that is cancelled cancels the work.
     """
+
+    __subiso_unsendable__ = "IsolateFuture objects cannot be sent; send their results"
 
     def __init__(self, node: "Node", name: str) -> None:
         super().__init__()
@@ -47,7 +50,9 @@ class IsolateFuture[R](Future[R]):
         self._node.mailbox.watch(slot, number, self._inbox)
         self._on_event()  # it may have ended already
         if timeout is not None:
-            attendants.of(self._node).call_at(monotonic() + timeout, self._time_out)
+            # Weakly, so that a long time-out does not keep the result; until there is one, the inbox keeps the future.
+            time_out = weakref.WeakMethod(self._time_out)
+            attendants.of(self._node).call_at(monotonic() + timeout, lambda: (method := time_out()) and method())
 
     def _time_out(self) -> None:
         if not self.done():
@@ -155,6 +160,9 @@ class IsolateFuture[R](Future[R]):
             node.mailbox.wait([self._done], lambda: self.done() or node.killed, timeout and max(timeout, 0))
             if node.killed:
                 raise unwind()
+
+    def __reduce__(self) -> "tuple[Any, ...]":
+        raise SendError(self.__subiso_unsendable__)
 
     def __await__(self) -> "Generator[Any, Any, R]":
         return self._await().__await__()

@@ -3,14 +3,14 @@
 import _pickle
 import itertools
 
-from subiso import entry, messages, ports
+from subiso import entry, messages, sending
 from subiso._kernel import node as nodes
 from subiso._kernel import output, protocol, waiting
 from subiso._kernel.interrupt import unwind
-from subiso._kernel.mailbox import Waitable
+from subiso._kernel.waitables import Waitable
 from subiso.errors import IsolateSpawnError
 from subiso.futures import IsolateFuture
-from subiso.ports import SendPort, _check_timeout
+from subiso.sending import SendPort, check_timeout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,8 +108,8 @@ class Isolate:
     def run[R, *Ts](
         fn: "Callable[[*Ts], R]", /, *args: *Ts, name: str | None = None, timeout: float | None = None
     ) -> IsolateFuture[R]: ...
-    @staticmethod
-    def run(  # type: ignore[misc]  # mypy does not match *Ts with *args: Any
+    @staticmethod  # type: ignore[misc]  # mypy does not match *Ts with *args: Any
+    def run(
         fn: "Callable[..., Any]",
         /,
         *args: "Any",
@@ -135,7 +135,7 @@ class Isolate:
             ValueError: ``timeout`` is negative.
         """
         _refuse_options("run", unknown)
-        _check_timeout(timeout)
+        check_timeout(timeout)
         node = nodes.current()
         call = _encode_call(fn, args)
         slot, number, name = _lease(node, name, fresh=False)
@@ -194,7 +194,7 @@ class Isolate:
         node, waitable = self._prepare_join(), Waitable()
         node.mailbox.watch(self._slot, self._number, waitable)
         try:
-            node.mailbox.wait([waitable], lambda: node.killed or not self.is_alive, _check_timeout(timeout))
+            node.mailbox.wait([waitable], lambda: node.killed or not self.is_alive, check_timeout(timeout))
         finally:
             node.mailbox.unwatch(self._slot, self._number, waitable)
         if node.killed:
@@ -323,6 +323,6 @@ def _start(
 ) -> None:
     """Send the job to the interpreter that was lent."""
     kind, body, buffers, carried = call
-    ports.grant(node, [*carried, *given], slot, number)
+    sending.grant(node, [*carried, *given], slot, number)
     job = entry.pack((kind, body), name=name, forward=output.is_wanted(node), **options)
     node.mailbox.send_message(nodes.jobs_of(slot), protocol.PICKLE, job, buffers)

@@ -12,7 +12,7 @@ import threading
 from subiso._kernel import node as nodes
 from subiso._kernel import waiting
 from subiso._kernel.interrupt import unwind
-from subiso._kernel.mailbox import Waitable
+from subiso._kernel.waitables import Waitable
 from subiso.errors import NoSendersError, PortClosedError, PortEmpty
 
 TYPE_CHECKING = False
@@ -190,7 +190,13 @@ class _Dispatcher:
         return bool(changed)
 
     def _has_changed(self, listening: list[Subscription]) -> bool:
-        return self._node.killed or self._subscriptions != listening or any([one._ready() for one in listening])
+        if self._node.killed or self._subscriptions != listening:
+            return True
+        # A plain loop, as in Post.has_senders.
+        for one in listening:  # noqa: SIM110
+            if one._ready():
+                return True
+        return False
 
 
 def _dispatcher_of(node: "Node") -> _Dispatcher:

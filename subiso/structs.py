@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 functions.own_namespaces.add(id(globals()))
 
+_POST_INIT = "__post_init__"
 _REQUIRED, _DEFAULT, _FACTORY = 0, 1, 2
 _OPTIONS = ("frozen", "eq", "order", "array_like", "gc", "omit_defaults", "repr_omit_defaults", "forbid_unknown_fields")
 _INHERITED = ("weakref", "dict", "cache_hash")  # options that must not be switched off where a base has them on
@@ -28,9 +29,12 @@ _INHERITED = ("weakref", "dict", "cache_hash")  # options that must not be switc
 def reduce_struct(cls: "Any") -> "tuple[Any, ...]":
     """Take a Struct class apart: its metaclass must know fields, defaults and options at once."""
     beginning = classes.beginning_of(cls)
+    state = classes.state_of(cls, beginning)
+    if _POST_INIT in vars(cls):
+        beginning[_POST_INIT] = None
     fields = _fields(cls)
     arguments = classes.token_of(cls), type(cls), cls.__name__, cls.__bases__, beginning, fields, _config(cls, fields)
-    return make_struct, arguments, classes.state_of(cls, beginning), None, None, classes.set_class
+    return make_struct, arguments, state, None, None, classes.set_class
 
 
 def _fields(cls: "Any") -> "list[tuple[str, str, int, Any]]":
@@ -70,7 +74,7 @@ class _PostInit:
     owner: "Any" = None
 
     def __call__(self, struct: object) -> None:
-        real = vars(self.owner)["__post_init__"]
+        real = vars(self.owner)[_POST_INIT]
         if real is not self:
             real(struct)
 
@@ -94,9 +98,11 @@ def make_struct(
     for field, encoded, sort, default in fields:
         given = {} if sort == _REQUIRED else {"default" if sort == _DEFAULT else "default_factory": default}
         namespace[field] = msgspec.field(name=encoded, **given)
-    post_init = namespace["__post_init__"] = _PostInit()
+    if _POST_INIT in namespace:
+        namespace[_POST_INIT] = _PostInit()
     cls = classes.quietly(bases, lambda: metaclass(name, bases, namespace, **options))
-    post_init.owner = cls
+    if _POST_INIT in namespace:
+        namespace[_POST_INIT].owner = cls
     classes.begin(cls, token)
     return cls
 
@@ -127,7 +133,7 @@ def reducer_for(kind: "Any", cyclic: bool) -> "Reducer | None":
         state = values_of(struct), getattr(struct, "__dict__", None)
         return make_blank, (kind,), state, None, None, fill
 
-    if hasattr(kind, "__post_init__"):
+    if hasattr(kind, _POST_INIT):
         return reduce_whole
     return reduce_in_steps if config.dict or (cyclic and not config.frozen) else None
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import subiso
-from subiso._kernel import copies, elf, extensions, versions
+from subiso._kernel import copies, elf, extensions, interpreters
 
 ROOT = str(Path(subiso.__file__).parent.parent)
 TIMEOUT = 100  # seconds, far more than any test needs
@@ -159,7 +159,7 @@ answer(importlib.import_module("msgspec._core").Raw is before.Raw)
     assert run(code) == [True]
 
 
-@pytest.mark.skipif(not versions.COPIES_BY_PYINIT, reason="the import machinery gives no handle of the library")
+@pytest.mark.skipif(not interpreters.COPIES_BY_PYINIT, reason="the import machinery gives no handle of the library")
 def test_code_is_shared_with_the_original() -> None:
     """Nothing of a copy stays mapped but what its library writes to."""
     pytest.importorskip("msgspec")

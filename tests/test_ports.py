@@ -294,7 +294,11 @@ def test_a_full_port_refuses():
     with ReceivePort(maxsize=2) as port:
         port.send_port.send(1)
         port.send_port.send_nowait(2)
-        for send in (port.send_port.send_nowait, lambda _: port.send_port.send(3, 0), lambda _: port.send_port.send(3, 0.01)):
+        for send in (
+            port.send_port.send_nowait,
+            lambda _: port.send_port.send(3, 0),
+            lambda _: port.send_port.send(3, 0.01),
+        ):
             with pytest.raises(PortFull) as caught:
                 send(3)
             assert isinstance(caught.value, TimeoutError)

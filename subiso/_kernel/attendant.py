@@ -6,8 +6,8 @@ import itertools
 import threading
 from time import monotonic
 
-from subiso._kernel.mailbox import Waitable
 from subiso._kernel.node import Node
+from subiso._kernel.waitables import Waitable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -58,9 +58,13 @@ def close(reader: int, writer: int) -> None:
         os.close(descriptor)
 
 
-def wait(descriptor: int, timeout: float | None) -> bool:
-    """Block until the doorbell has been rung, or ``timeout`` seconds have passed; return whether it has been rung."""
-    poller = select.poll()
-    poller.register(descriptor, select.POLLIN)
-    milliseconds = None if timeout is None else int(min(timeout, 1e6) * 1000) + 1
-    return bool(poller.poll(milliseconds))
+class Ear:
+    """Waits for a doorbell; for one thread at a time."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLIN)
+
+    def wait(self, timeout: float | None) -> bool:
+        """Block until it has been rung, or ``timeout`` seconds have passed; return whether it has been rung."""
+        return bool(self._poll.poll(None if timeout is None else int(min(timeout, 1e6) * 1000) + 1))

@@ -19,7 +19,7 @@ from _frozen_importlib import BuiltinImporter, ModuleSpec
 from _frozen_importlib_external import ExtensionFileLoader
 
 from subiso._kernel import copies, elf
-from subiso._kernel.versions import COPIES_BY_PYINIT, REFUSING_STDLIB
+from subiso._kernel.interpreters import COPIES_BY_PYINIT, REFUSING_STDLIB
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -73,3 +73,22 @@ IMPORT_IN_MAIN_FIRST: tuple[str, ...] = (
 
 # Whether a process in which isolates have lived may abort in its finalization, so that it must end without one.
 EXIT_NEEDS_HELP = sys.version_info < (3, 13)
+
+COPIES_BY_PYINIT = sys.version_info >= (3, 13)
+"""Since 3.13 the import machinery runs a single-phase ``PyInit`` in main: a copy's must be called from the isolate."""
+
+REFUSING_STDLIB: frozenset[str] = frozenset({"_curses", "_curses_panel", "_tkinter"})
+"""The standard library's extension modules that cannot be loaded under a GIL of their own."""
+
+if sys.version_info < (3, 13):
+    REFUSING_STDLIB |= {
+        "_ctypes",
+        "_datetime",
+        "_decimal",
+        "_elementtree",
+        "_lsprof",
+        "_zoneinfo",
+        "nis",
+        "ossaudiodev",
+        "pyexpat",
+    }

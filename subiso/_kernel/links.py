@@ -24,7 +24,7 @@ from subiso._kernel.arena import Arena, memory_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from subiso._kernel.mailbox import Inbox, Waitable
+    from subiso._kernel.waitables import Inbox, Waitable
 
 # Control words of a ring: the writer's line, then the reader's.
 _TAIL, _WRITER_ORIGIN, _WRITER_SEGMENT, _WRITER_SIZE, _WRITER_ENTERED = 0, 1, 2, 3, 4

@@ -1,367 +1,46 @@
-"""One interpreter's post: what arrives for its ports, what it sends, and how its threads wait.
+"""How an interpreter's threads wait for its post.
 
 A mailbox has no thread. Whoever waits does the work: it *pumps*, moving what has arrived from the rings into the
 inboxes of the ports, first in a short bounded spin, then each time the doorbell rings. Only one blocked thread at a
 time listens to the doorbell, the *sentinel*; the others sleep on a lock of their own until something came for them or
-the sentinel leaves. Event loops watch the doorbell's descriptor beside it.
+the sentinel leaves. Event loops watch the doorbell's descriptor beside it (waiting.py).
 
-Races, and what closes them
+The race, and what closes it
     A sender publishes, then looks whether the receiver sleeps; the receiver says that it sleeps, then looks for
     messages. Each has a fence in between, so at least one of them sees the other.
-    The receiver clears a sender's dirty flag before it reads that sender's ring, with a fence in between: what is
-    published later sets the flag again.
-    An isolate that ends takes its name off its home, then looks who watches; a watcher puts its flag up, then looks
-    whether the name is still there.
 """
 
-import struct
 from _thread import allocate_lock
-from collections import deque
 from time import monotonic
 
-from subiso._kernel import doorbell, links, protocol
-from subiso._kernel.arena import DOORBELL, ISOLATE, PORTS, SERIAL, SLEEPING, SLOTS, Arena, address_of, slot_of
-from subiso._kernel.links import Reader, Writer
+from subiso._kernel import doorbell
+from subiso._kernel.arena import DOORBELL, SLEEPING, SLOTS, Arena
+from subiso._kernel.post import Post
+from subiso._kernel.waitables import ThreadWaiter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-FIRST_INDEX = 16  # of a port that is opened; those below are at fixed places
-REPLIES = 2  # the index in the addresses of inboxes for one reply
+    from subiso._kernel.waitables import Waitable
+
 SPIN = 300  # looks before a waiting thread blocks; some 50 microseconds, about what waking it would cost
-_FOREVER = 1e9  # seconds; a longer time-out is none
 _SPINS = [range(max(SPIN >> misses, 20)) for misses in range(8)]
+_FOREVER = 1e9  # seconds; a longer time-out is none
 
 
-class Waiter:
-    """One thread, or one task of an event loop, that waits for something to happen."""
-
-    __slots__ = ()
-
-    def wake(self) -> None:
-        """Make the waiter look again. Any thread of the interpreter may call this, any number of times."""
-        raise NotImplementedError
-
-
-class ThreadWaiter(Waiter):
-    """A blocked thread.
-
-    Attributes:
-        doorbell: the descriptor to ring while the thread is the sentinel.
-    """
-
-    __slots__ = ("_lock", "doorbell")
-
-    def __init__(self) -> None:
-        self.doorbell: int | None = None
-        self._lock = allocate_lock()
-        self._lock.acquire()
-
-    def wake(self) -> None:
-        bell = self.doorbell
-        if bell is not None:
-            doorbell.ring(bell)
-        try:
-            self._lock.release()
-        except RuntimeError:  # woken already
-            pass
-
-    def sleep(self, timeout: float | None) -> None:
-        self._lock.acquire(timeout=-1 if timeout is None else min(max(timeout, 0), 1e6))
-
-
-class Waitable:
-    """Something that can happen.
-
-    Attributes:
-        waiters: who waits for it now.
-        on_event: called each time by the thread that noticed, outside of any lock.
-    """
-
-    __slots__ = ("on_event", "waiters")
-
-    def __init__(self, on_event: "Callable[[], None] | None" = None) -> None:
-        self.waiters: list[Waiter] = []
-        self.on_event = on_event
-
-    def notify(self) -> None:
-        """Wake everybody who waits for this."""
-        for waiter in self.waiters[:]:
-            waiter.wake()
-        if self.on_event is not None:
-            self.on_event()
-
-
-class Inbox(Waitable):
-    """What has arrived for one port, still encoded.
-
-    Attributes:
-        messages: kind and payload of each, oldest first.
-        holders: the isolates that were given the port's send port, as slot and number.
-        closed: whether nothing can be received any more.
-    """
-
-    __slots__ = ("address", "closed", "holders", "messages")
-
-    def __init__(self, address: int, on_event: "Callable[[], None] | None" = None) -> None:
-        super().__init__(on_event)
-        self.address = address
-        self.messages: deque[tuple[int, bytes]] = deque()
-        self.holders: set[tuple[int, int]] = set()
-        self.closed = False
-
-
-class Mailbox:
-    """The post of the interpreter that lives in ``slot``."""
+class Mailbox(Post):
+    """The post of the interpreter that lives in ``slot``, and the threads that wait for it."""
 
     def __init__(self, shared: Arena, slot: int, doorbell_reader: int) -> None:
-        self.arena = shared
-        self.slot = slot
-        self.doorbell = doorbell_reader
-        self.inboxes: dict[int, Inbox] = {}
-        self._writers: dict[int, Writer] = {}
-        self._readers: dict[int, Reader] = {}
-        self._find = shared.memory.find
-        self._watches: dict[int, list[tuple[int, Waitable]]] = {}  # by slot: isolate's number, whom to tell
-        self._free: list[int] = []  # indices of ports that were closed
-        self._next_index = FIRST_INDEX
-        self._replies = 0
-        self._lock = allocate_lock()  # reading rings and routing; the tables above
+        super().__init__(shared, slot, doorbell_reader)
+        self._ear = doorbell.Ear(doorbell_reader)
         self._misses = 0  # how many spins were in vain, one after the other
         self._sentinel = allocate_lock()
         self._followers: list[ThreadWaiter] = []
         self._sleepers = 0
-        self._dirty = Arena.dirty(slot)
         self._sleeping = Arena.home(slot) + SLEEPING
         self._bell = Arena.home(slot) + DOORBELL
-
-    # -- ports ---------------------------------------------------------------------------------------------------------
-
-    def open(self, on_event: "Callable[[], None] | None" = None) -> Inbox:
-        """Open a port and return its inbox.
-
-        Raises:
-            OSError: there are 16,000 and more open ports in this isolate.
-        """
-        words = self.arena.words
-        with self._lock:
-            if not self._free and self._next_index == PORTS:
-                raise OSError(f"too many open ports in one isolate: {PORTS - FIRST_INDEX}")
-            index = self._free.pop() if self._free else self._next_index
-            self._next_index = max(self._next_index, index + 1)
-            home = Arena.home(self.slot)
-            words[home + SERIAL] = serial = words[home + SERIAL] + 1
-            address = address_of(self.slot, serial, index)
-            inbox = self.inboxes[address] = Inbox(address, on_event)
-            words[Arena.port(address)] = address
-        return inbox
-
-    def open_fixed(self, index: int, on_event: "Callable[[], None] | None" = None) -> Inbox:
-        """Open one of the ports that are at the same address for ever, ``index`` below `FIRST_INDEX`."""
-        address = address_of(self.slot, 0, index)
-        inbox = self.inboxes[address] = Inbox(address, on_event)
-        self.arena.words[Arena.port(address)] = address
-        return inbox
-
-    def open_reply(self, on_event: "Callable[[], None] | None" = None) -> Inbox:
-        """Open an inbox for one reply; nobody asks whether it is open, and what comes too late is dropped."""
-        with self._lock:
-            self._replies += 1
-            address = address_of(self.slot, self._replies, REPLIES)
-            inbox = self.inboxes[address] = Inbox(address, on_event)
-        return inbox
-
-    def close(self, inbox: Inbox) -> None:
-        """Close a port; what is queued in it, and what still arrives, is dropped."""
-        with self._lock:
-            inbox.closed = True
-            if self.inboxes.pop(inbox.address, None) is None:
-                return
-            index = inbox.address & PORTS - 1
-            if index >= FIRST_INDEX:
-                self.arena.words[Arena.port(inbox.address)] = 0
-                self._free.append(index)
-            while inbox.messages:
-                links.discard(*inbox.messages.popleft())
-        inbox.notify()
-
-    # -- sending -------------------------------------------------------------------------------------------------------
-
-    def is_open(self, address: int) -> bool:
-        """Return whether the port at ``address``, anywhere in the process, is open."""
-        return self.arena.words[Arena.port(address)] == address
-
-    def send(self, address: int, kind: int, payload: bytes) -> None:
-        """Send one record to the port at ``address``; if that is closed, the record is dropped."""
-        self.writer(slot_of(address)).write(kind, address, payload)
-
-    def send_message(self, address: int, kind: int, body: bytes, buffers: list[memoryview]) -> None:
-        """Send a message; a big one, or one with buffers, in a memory file of its own."""
-        if not buffers and len(body) < links.LARGE:
-            self.send(address, kind, body)
-            return
-        payload = links.pack_large(kind, body, buffers)
-        try:
-            self.send(address, protocol.LARGE, payload)
-        except BaseException:
-            links.discard(protocol.LARGE, payload)
-            raise
-
-    def writer(self, receiver: int) -> Writer:
-        """Return the stream to a slot."""
-        with self._lock:
-            if receiver not in self._writers:
-                self._writers[receiver] = Writer(self.arena, self.slot, receiver)
-            return self._writers[receiver]
-
-    # -- receiving -----------------------------------------------------------------------------------------------------
-
-    def pump(self) -> bool:
-        """Move what has arrived into the inboxes; return whether anything has.
-
-        Another thread may be in the middle of that; `settle` waits for it.
-        """
-        dirty, find = self._dirty, self._find
-        found = first = find(b"\1", dirty, dirty + SLOTS)
-        while found >= 0:
-            self._read(found)
-            found = find(b"\1", found + 1, dirty + SLOTS)
-        return first >= 0
-
-    def settle(self) -> None:
-        """Move everything that was sent before this call into the inboxes, whoever has begun with it."""
-        while self.pump():
-            pass
-        for sender in list(self._readers):
-            self._read(self._dirty + sender)
-
-    def _read(self, flag: int) -> None:
-        """Read the ring of one sender, whose dirty flag is at ``flag``."""
-        sender = flag - self._dirty
-        reader = self._readers.get(sender) or self._reader(sender)
-        memory = self.arena.memory
-        events: list[Waitable] = []
-        memory[flag] = 0
-        try:
-            with self._lock:  # which is a fence: what is published from now on sets the flag again
-                others = reader.read(self.inboxes, events)
-                if others:
-                    self._route(others, events)
-                if sender in self._watches:
-                    self._take_ended(sender, events)
-        except BaseException:
-            memory[flag] = 1  # Ctrl-C: the rest is for the next one
-            raise
-        if events:
-            for waitable in events:
-                waitable.notify()
-
-    def _reader(self, sender: int) -> Reader:
-        reader = self._readers[sender] = Reader(self.arena, sender, self.slot)
-        return reader
-
-    def _route(self, records: "list[tuple[int, int, bytes]]", events: "list[Waitable]") -> None:
-        """Handle the records that are no messages, or came too late."""
-        for kind, address, payload in records:
-            inbox = self.inboxes.get(address)
-            if kind == protocol.GRANT and inbox is not None:
-                self._hold(inbox, *memoryview(payload).cast("Q"))
-                events.append(inbox)
-            else:
-                links.discard(kind, payload)
-
-    # -- the ends of isolates ------------------------------------------------------------------------------------------
-
-    def is_alive(self, slot: int, number: int) -> bool:
-        """Return whether that isolate has not ended."""
-        return self.arena.words[Arena.home(slot) + ISOLATE] == number
-
-    def number_in(self, slot: int) -> int:
-        """Return the number of the isolate that lives in ``slot``, or 0."""
-        return self.arena.words[Arena.home(slot) + ISOLATE]
-
-    def watch(self, slot: int, number: int, waitable: Waitable) -> None:
-        """Notify ``waitable`` when that isolate ends; check `is_alive` after this call, and then wait."""
-        with self._lock:
-            self._watch(slot, number, waitable)
-
-    def _watch(self, slot: int, number: int, waitable: Waitable) -> None:
-        self._watches.setdefault(slot, []).append((number, waitable))
-        self.arena.memory[Arena.watchers(slot) + self.slot] = 1
-        self.arena.fence()
-
-    def unwatch(self, slot: int, number: int, waitable: Waitable) -> None:
-        """Take back one `watch`, if it is still there."""
-        with self._lock:
-            watches = self._watches.get(slot, [])
-            if (number, waitable) in watches:
-                watches.remove((number, waitable))
-                self._forget_slot(slot)
-
-    def _forget_slot(self, slot: int) -> None:
-        if not self._watches[slot]:
-            del self._watches[slot]
-            self.arena.memory[Arena.watchers(slot) + self.slot] = 0
-
-    def _take_ended(self, slot: int, events: "list[Waitable]") -> None:
-        """Take out the watches of isolates in ``slot`` that have ended."""
-        alive = self.arena.words[Arena.home(slot) + ISOLATE]
-        ended = [waitable for number, waitable in self._watches[slot] if number != alive]
-        if ended:
-            self._watches[slot] = [entry for entry in self._watches[slot] if entry[0] == alive]
-            self._forget_slot(slot)
-            events += ended
-
-    def grant(self, address: int, slot: int, number: int) -> None:
-        """Note, wherever the port at ``address`` lives, that an isolate is given its send port.
-
-        Call this before the send port itself is sent.
-        """
-        owner = slot_of(address)
-        if owner == slot:
-            return
-        if owner != self.slot:
-            self.send(address, protocol.GRANT, struct.pack("2Q", slot, number))
-        elif (inbox := self.inboxes.get(address)) is not None:
-            with self._lock:
-                self._hold(inbox, slot, number)
-
-    def _hold(self, inbox: Inbox, slot: int, number: int) -> None:
-        if (slot, number) not in inbox.holders:
-            inbox.holders.add((slot, number))
-            self._watch(slot, number, inbox)
-
-    def has_senders(self, inbox: Inbox) -> bool:
-        """Return whether an isolate that was given the send port lives, or none was ever given it."""
-        holders = inbox.holders
-        if not holders:
-            return True
-        words = self.arena.words
-        # A plain loop: dropping a generator half-way runs code in its deallocation, where a Ctrl-C would be lost.
-        for slot, number in holders:  # noqa: SIM110
-            if words[Arena.home(slot) + ISOLATE] == number:
-                return True
-        return False
-
-    def announce_end(self, slot: int) -> None:
-        """Tell everybody who watches ``slot`` that its isolate has ended. Its name must be off its home already."""
-        self.arena.fence()
-        memory, start = self.arena.memory, Arena.watchers(slot)
-        place = memory.find(b"\1", start, start + SLOTS)
-        while place >= 0:
-            self.poke(place - start, slot)
-            place = memory.find(b"\1", place + 1, start + SLOTS)
-
-    def poke(self, receiver: int, sender: int) -> None:
-        """Make ``receiver`` look at what came from ``sender``."""
-        self.arena.memory[Arena.dirty(receiver) + sender] = 1
-        self.arena.fence()
-        words, home = self.arena.words, Arena.home(receiver)
-        if words[home + SLEEPING]:
-            doorbell.ring(words[home + DOORBELL])
-
-    # -- waiting -------------------------------------------------------------------------------------------------------
 
     def wait(
         self, waitables: "Iterable[Waitable]", ready: "Callable[[], object]", timeout: float | None = None
@@ -421,7 +100,7 @@ class Mailbox:
                     remaining = None if deadline is None else deadline - monotonic()
                     if ready() or (remaining is not None and remaining <= 0):
                         return
-                    rung = doorbell.wait(self.doorbell, remaining)
+                    rung = self._ear.wait(remaining)
                 finally:
                     self.awake()
                 if rung:
@@ -476,27 +155,3 @@ class Mailbox:
         """Make every blocked thread look again: something has changed for all of them."""
         for follower in self._followers[:]:
             follower.wake()
-
-    # -- the end -------------------------------------------------------------------------------------------------------
-
-    def disown(self) -> None:
-        """Be of no use any more: this is the child of a fork, and everything here is the parent's."""
-        for inbox in self.inboxes.values():
-            inbox.closed = True
-        self.inboxes.clear()
-
-    def close_ports(self) -> None:
-        """Close every port that an isolate has opened."""
-        for address, inbox in list(self.inboxes.items()):
-            if address & PORTS - 1 >= FIRST_INDEX:
-                self.close(inbox)
-
-    def park(self) -> None:
-        """Leave every stream to the next interpreter in this slot."""
-        with self._lock:
-            for writer in self._writers.values():
-                writer.park()
-            for reader in self._readers.values():
-                reader.park()
-            self._writers.clear()
-            self._readers.clear()

@@ -35,6 +35,15 @@ main({slot}, {descriptor}, {control}, {doorbell})
 BOOTING, IDLE, BUSY, RETIRING, GONE = "booting", "idle", "busy", "retiring", "gone"
 
 
+def _most_isolates() -> int:
+    """Return how many isolates this machine can hold: one for each 16 MiB of memory, as far as there are slots."""
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        memory = 1 << 32
+    return max(min(memory >> 24, SLOTS - 1 - 32), 8)
+
+
 class Limits:
     """How many interpreters there may be.
 
@@ -46,7 +55,7 @@ class Limits:
 
     spares = min(2, os.cpu_count() or 1)
     idle = 32
-    isolates = SLOTS - 1 - 32
+    isolates = _most_isolates()
 
 
 class _Berth:
@@ -93,8 +102,13 @@ class Nursery:
     def _furnish(self, slot: int) -> tuple[int, int]:
         """Give a slot its pipe and doorbell, for ever: somebody may hold their numbers as long as the process lives."""
         words, home = self._arena.words, Arena.home(slot)
-        control, words[home + CONTROL] = os.pipe()
-        reader, words[home + DOORBELL] = doorbell.create()
+        reader, bell = doorbell.create()
+        try:
+            control, words[home + CONTROL] = os.pipe()
+        except OSError:
+            doorbell.close(reader, bell)
+            raise
+        words[home + DOORBELL] = bell
         return control, reader
 
     # -- lending -------------------------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from _thread import get_ident
 from weakref import WeakKeyDictionary
 
 from subiso._kernel import doorbell
-from subiso._kernel.mailbox import Mailbox, Waitable, Waiter
+from subiso._kernel.mailbox import Mailbox
+from subiso._kernel.waitables import Waitable, Waiter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from subiso._kernel import extensions, links
 from subiso._kernel import node as nodes
 from subiso._kernel.arena import ISOLATE, Arena
 from subiso._kernel.interrupt import Interrupter, IsolateKilled
-from subiso._kernel.mailbox import Inbox
 from subiso._kernel.node import ControlPipe, Node
 from subiso._kernel.scrub import Baseline, Farewell
+from subiso._kernel.waitables import Inbox
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

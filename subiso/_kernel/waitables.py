@@ -1,0 +1,88 @@
+"""What can be waited for, and who waits: threads here, tasks of event loops in waiting.py."""
+
+from _thread import allocate_lock
+from collections import deque
+
+from subiso._kernel import doorbell
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Waiter:
+    """One thread, or one task of an event loop, that waits for something to happen."""
+
+    __slots__ = ()
+
+    def wake(self) -> None:
+        """Make the waiter look again. Any thread of the interpreter may call this, any number of times."""
+        raise NotImplementedError
+
+
+class ThreadWaiter(Waiter):
+    """A blocked thread.
+
+    Attributes:
+        doorbell: the descriptor to ring while the thread is the sentinel.
+    """
+
+    __slots__ = ("_lock", "doorbell")
+
+    def __init__(self) -> None:
+        self.doorbell: int | None = None
+        self._lock = allocate_lock()
+        self._lock.acquire()
+
+    def wake(self) -> None:
+        bell = self.doorbell
+        if bell is not None:
+            doorbell.ring(bell)
+        try:
+            self._lock.release()
+        except RuntimeError:  # woken already
+            pass
+
+    def sleep(self, timeout: float | None) -> None:
+        self._lock.acquire(timeout=-1 if timeout is None else min(max(timeout, 0), 1e6))
+
+
+class Waitable:
+    """Something that can happen.
+
+    Attributes:
+        waiters: who waits for it now.
+        on_event: called each time by the thread that noticed, outside of any lock.
+    """
+
+    __slots__ = ("on_event", "waiters")
+
+    def __init__(self, on_event: "Callable[[], None] | None" = None) -> None:
+        self.waiters: list[Waiter] = []
+        self.on_event = on_event
+
+    def notify(self) -> None:
+        """Wake everybody who waits for this."""
+        for waiter in self.waiters[:]:
+            waiter.wake()
+        if self.on_event is not None:
+            self.on_event()
+
+
+class Inbox(Waitable):
+    """What has arrived for one port, still encoded.
+
+    Attributes:
+        messages: kind and payload of each, oldest first.
+        holders: the isolates that were given the port's send port, as slot and number.
+        closed: whether nothing can be received any more.
+    """
+
+    __slots__ = ("address", "closed", "holders", "messages")
+
+    def __init__(self, address: int, on_event: "Callable[[], None] | None" = None) -> None:
+        super().__init__(on_event)
+        self.address = address
+        self.messages: deque[tuple[int, bytes]] = deque()
+        self.holders: set[tuple[int, int]] = set()
+        self.closed = False

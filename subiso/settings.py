@@ -1,0 +1,37 @@
+"""How many interpreters the process may have."""
+
+from subiso._kernel import node as nodes
+
+
+def configure(*, spares: int | None = None, idle: int | None = None, max_isolates: int | None = None) -> None:
+    """Set how many interpreters there may be, from now on. What is not given stays as it is.
+
+    Call this in main. No interpreter is made before the first isolate is started.
+
+    Args:
+        spares: how many interpreters are kept ready for the next isolates; 2 at first, or 1 on one processor.
+        idle: how many are kept after their isolates have ended, to be used again; 32 at first.
+        max_isolates: how many isolates may live at once; at first one for each 16 MiB of memory, at most 1007.
+
+    Raises:
+        TypeError: a number is not an int.
+        ValueError: a number is negative, or ``max_isolates`` is 0 or above 1007.
+        RuntimeError: this is not main.
+    """
+    from subiso._kernel import nursery
+    from subiso._kernel.arena import SLOTS
+
+    if (node := nodes.peek()) is not None and node.slot != nodes.MAIN:
+        raise RuntimeError("only main can configure how many interpreters there may be")
+    most = SLOTS - 33
+    for name, number, least in (("spares", spares, 0), ("idle", idle, 0), ("max_isolates", max_isolates, 1)):
+        if number is None:
+            continue
+        if not isinstance(number, int):
+            raise TypeError(f"{name} must be an int, not {number!r}")
+        if not least <= number <= most:
+            raise ValueError(f"{name} must be {least} to {most}, not {number}")
+    limits = nursery.Limits
+    limits.spares = limits.spares if spares is None else spares
+    limits.idle = limits.idle if idle is None else idle
+    limits.isolates = limits.isolates if max_isolates is None else max_isolates
