@@ -322,6 +322,7 @@ def select(*ports: "ReceivePort[Any]", timeout: float | None = None) -> "Receive
     """
     _check_ports(ports)
     node = ports[0]._node
+    node.mailbox.pump()  # else what has come for one port would hide what comes for another
     inboxes = [port._inbox for port in ports]
     ready = node.mailbox.wait(inboxes, lambda: node.killed or _first_ready(ports), check_timeout(timeout))
     if node.killed:
@@ -335,6 +336,7 @@ def select(*ports: "ReceivePort[Any]", timeout: float | None = None) -> "Receive
 async def aselect(*ports: "ReceivePort[Any]") -> "ReceivePort[Any]":
     """Wait in the running event loop until a port has a message, and return that port; as `select`."""
     _check_ports(ports)
+    ports[0]._node.mailbox.pump()
     inboxes = [port._inbox for port in ports]
     while True:
         await waiting.wait(ports[0]._node.mailbox, inboxes, lambda: _first_ready(ports))

@@ -951,7 +951,7 @@ class Checking(Checked, frozen=True):
 
 class Wrapped[V](msgspec.Struct, gc=False, omit_defaults=True, repr_omit_defaults=True, eq=False):
     content: V
-    color: Color = Color.RED
+    day: Weekday = Weekday.MONDAY
 
 
 class Constrained(msgspec.Struct, dict=True):

@@ -218,7 +218,7 @@ class Nursery:
     def _refuse(self, berth: _Berth, reason: str) -> None:
         """Answer in place of an interpreter that could not be made: the job waits in the slot's ring."""
         with self._lock:
-            if berth.state != BUSY:
+            if berth.state != BUSY or self._is_recycling(berth):
                 return
         mailbox = Mailbox(self._arena, berth.slot, berth.doorbell)
         jobs = mailbox.open_fixed(nodes.JOBS)

@@ -75,7 +75,7 @@ class Baseline:
 
     def __init__(self) -> None:
         self._modules = set(sys.modules)
-        self._lists = {name: list(getattr(sys, name)) for name in _SYS_LISTS}
+        self._lists = {name: (getattr(sys, name), list(getattr(sys, name))) for name in _SYS_LISTS}
         self._values = {name: getattr(sys, name, _MISSING) for name in _SYS_VALUES}
         self._limits = sys.getrecursionlimit(), sys.getswitchinterval()
         self._builtins = dict(vars(builtins))
@@ -91,13 +91,14 @@ class Baseline:
                 setattr(sys, name, value)
             elif hasattr(sys, name):
                 delattr(sys, name)
-        for name, items in self._lists.items():
-            getattr(sys, name)[:] = items
+        for name, (original, items) in self._lists.items():
+            original[:] = items
+            setattr(sys, name, original)
         sys.setrecursionlimit(self._limits[0])
         sys.setswitchinterval(self._limits[1])
-        if vars(builtins) != self._builtins:
-            vars(builtins).clear()
-            vars(builtins).update(self._builtins)
+        vars(builtins).update(self._builtins)
+        for name in vars(builtins).keys() - self._builtins.keys():
+            del vars(builtins)[name]
         self._forget_modules()
         _reset_libraries()
         _restore_warnings(self._warnings)

@@ -147,8 +147,12 @@ class _Worker:
         own = threading.current_thread(), threading.main_thread()
         left_over = [thread for thread in threading.enumerate() if thread not in own]
         recyclable = not left_over and not self._interrupter.tainted
+        try:
+            if recyclable:
+                self._baseline.restore()
+        except BaseException:  # the isolate has broken something that scrubbing needs
+            recyclable = False
         if recyclable:
-            self._baseline.restore()
             node.killed = node.ended = False
             node.name = ""
             self._body = self._new_body()
