@@ -88,7 +88,7 @@ class _Trial(functions.Pickler):
 
 def _try(obj: object, above: "dict[int, object]") -> Exception | None:
     try:
-        _Trial(above).encode(obj, keep=False)
+        _Trial(above).encode(obj)
     except Exception as error:
         return error
     return None

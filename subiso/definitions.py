@@ -149,7 +149,7 @@ def globals_of(function: FunctionType) -> "dict[str, Any]":
     """Return the globals that a function, and code inside it, names."""
     namespace = function.__globals__
     names = _facts_of(function.__code__).global_names
-    return {name: _resolved(namespace[name]) for name in names if name in namespace}
+    return {name: _resolved(namespace[name]) for name in names if name in namespace and name != "__builtins__"}
 
 
 def _resolved(value: "Any") -> "Any":

@@ -59,7 +59,7 @@ def _guarded[T](make: "Callable[[], T]", otherwise: "Callable[[], T]") -> "T":
 
 
 def _pickled(error: BaseException) -> bytes | None:
-    body, _, carried = functions.dumps((error, getattr(error, "__notes__", None)), in_band=True)
+    body, _, carried = functions.Pickler(in_band=True).encode((error, getattr(error, "__notes__", None)))
     return None if carried else body  # nobody would be told of the send ports in it
 
 

@@ -49,31 +49,38 @@ class _Running(_local):
 _running = _Running()
 
 
-def dumps(message: object, *, in_band: bool = False) -> "tuple[bytes, list[memoryview], list[Any]]":
+def dumps(message: object) -> "tuple[bytes, list[memoryview], list[Any]]":
     """Pickle a message: its bytes, the large buffers left out of them, and the values that asked to be carried.
-
-    Args:
-        message: what to pickle.
-        in_band: whether large buffers go into the bytes too.
 
     Raises:
         Exception: whatever the objects in it or the pickler raise; no state is left behind.
     """
-    if in_band:
-        return Pickler(in_band=True).encode(message, keep=False)
     try:
         pickler = _idle.pop()
     except IndexError:
         pickler = Pickler()
+    chunks, buffers, carried = pickler.chunks, pickler.buffers, []
     try:
-        return pickler.encode(message)
+        pickler.dump(message)
     except RecursionError:
         if not pickler.kinds.met_structs:
             raise
-    # A Struct reduces to a call with its values, which never ends where it leads back to itself. Most do not.
-    pickler = Pickler()
-    pickler.kinds.cyclic_structs = True
-    return pickler.encode(message, keep=False)
+        # A Struct reduces to a call with its values, which never ends where it leads back to itself. Most do not.
+        return Pickler(cyclic_structs=True).encode(message)
+    finally:
+        if pickler.entered:
+            carried = pickler.leave()
+    if len(chunks) == 1:
+        body = chunks.pop()
+    else:
+        body = b"".join(chunks)
+        chunks.clear()
+    if buffers:
+        return body, buffers, carried  # the pickler is not used again, so that they are the caller's
+    if len(body) <= _REUSABLE:
+        pickler.clear_memo()
+        _idle.append(pickler)
+    return body, buffers[:], carried
 
 
 def running() -> "Pickler | None":
@@ -91,16 +98,16 @@ class _Kinds(dict[type, "Reducer | None"]):
 
     __slots__ = ("cyclic_structs", "met_structs")
 
-    def __init__(self) -> None:
+    def __init__(self, cyclic_structs: bool) -> None:
         super().__init__(_REDUCERS)
-        self.cyclic_structs = self.met_structs = False
+        self.cyclic_structs = cyclic_structs
+        self.met_structs = False
 
     def forget(self) -> None:
         """Forget the user's types."""
         if len(self) > len(_REDUCERS):
             self.clear()
             self.update(_REDUCERS)
-            self.met_structs = False
 
     def __missing__(self, kind: type) -> "Reducer | None":
         reduce = self[kind] = _find_reducer(kind, self)
@@ -110,52 +117,49 @@ class _Kinds(dict[type, "Reducer | None"]):
 class Pickler(_pickle.Pickler):
     """Pickles messages, one after the other; only one thread at a time may use it.
 
+    Args:
+        in_band: whether large buffers go into the bytes too.
+        cyclic_structs: whether Structs may lead back to themselves.
+
     Attributes:
+        chunks: what has been written.
+        buffers: what has been left out.
+        entered: whether it is in the middle of a message that is not of builtins only.
+        kinds: which type of object is reduced by whom.
         carried: the values that want to know that they travel.
         scope: what is known about the functions and classes of this message that go by value.
     """
 
-    def __init__(self, *, in_band: bool = False) -> None:
-        self._chunks = _Chunks()
-        self._buffers: list[memoryview] = []
-        super().__init__(self._chunks, 5, buffer_callback=None if in_band else _taking_out(self._buffers))
+    def __init__(self, *, in_band: bool = False, cyclic_structs: bool = False) -> None:
+        self.chunks = _Chunks()
+        self.buffers: list[memoryview] = []
+        super().__init__(self.chunks, 5, buffer_callback=None if in_band else _taking_out(self.buffers))
         self.carried: list[Any] = []
-        self.kinds = _Kinds()
+        self.kinds = _Kinds(cyclic_structs)
         self.scope: Scope | None = None
-        self._entered = False
+        self.entered = False
         self._outer: Pickler | None = None
 
-    def encode(self, message: object, *, keep: bool = True) -> "tuple[bytes, list[memoryview], list[Any]]":
-        """Pickle the message, as `dumps`, and keep the pickler for another one, unless there was an error."""
+    def encode(self, message: object) -> "tuple[bytes, list[memoryview], list[Any]]":
+        """Pickle one message and no other, as `dumps`."""
         try:
             self.dump(message)
         finally:
-            if self._entered:
-                self._entered = False
-                _running.pickler, self._outer = self._outer, None
-        chunks = self._chunks
-        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        chunks.clear()
-        result = body, self._buffers[:], self.carried
-        if keep and len(body) <= _REUSABLE:
-            self._forget()
-            _idle.append(self)
-        return result
+            carried = self.leave() if self.entered else []
+        return b"".join(self.chunks), self.buffers, carried
 
-    def _forget(self) -> None:
-        self.clear_memo()
-        self.kinds.forget()
+    def leave(self) -> "list[Any]":
+        """Forget all about a message, and return the values that it carries."""
+        carried, self.carried = self.carried, []
         self.scope = None
-        if self._buffers:
-            self._buffers.clear()
-        if self.carried:
-            self.carried = []
+        self.kinds.forget()
+        _running.pickler, self._outer, self.entered = self._outer, None, False
+        return carried
 
     def reducer_override(self, obj: "Any") -> "Any":
         """Reduce what is not built in; called by the C pickler."""
-        if not self._entered:
-            self._entered = True
-            self._outer, _running.pickler = _running.pickler, self
+        if not self.entered:
+            self._outer, _running.pickler, self.entered = _running.pickler, self, True
         reduce = self.kinds[type(obj)]
         return NotImplemented if reduce is None else reduce(self, obj)
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     Encoded = tuple[int, bytes, list[memoryview], list[Any]]
 
 _loads = _pickle.loads
+_typed_encode: "Callable[[object, str], Encoded] | None" = None
 _double = Struct("d")
 _pack_float, _unpack_float = _double.pack, _double.unpack
 
@@ -81,6 +82,7 @@ def typed_encode(message: object, root: str = "message") -> "Encoded":
     """Encode a message for a typed port; otherwise as `encode`."""
     from subiso import typed
 
+    globals()["typed_encode"] = typed.encode  # the next calls go there directly
     return typed.encode(message, root)
 
 
@@ -154,7 +156,7 @@ def decode(kind: int, body: bytes | memoryview, buffers: "Sequence[memoryview]" 
         Exception: what the objects in it raise while they are built; an ImportError if a module is missing.
     """
     if kind == PICKLE:
-        return _loads(body, buffers=buffers)
+        return _loads(body, buffers=buffers) if buffers else _loads(body)
     if kind == MSGPACK:
         from subiso import typed
 

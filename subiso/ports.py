@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from subiso.listening import Subscription
 
-_NO_BUFFERS: list[memoryview] = []
-
 
 class ReceivePort[T]:
     """Take in the messages that are sent to `send_port`.
@@ -58,22 +56,22 @@ class ReceivePort[T]:
             raise TypeError(f"maxsize must be an int, not {maxsize!r}")
         if maxsize < 0:
             raise ValueError(f"maxsize must be 0 or more, not {maxsize}")
-        self._decoder = None if type is object or _is_any(type) else messages.Decoder(type)
+        decoder = None if type is object or _is_any(type) else messages.Decoder(type)
+        self._decode: Any = messages.decode if decoder is None else decoder.decode
         self._node = node = nodes.current()
         self.name = name
         self.maxsize = maxsize
         self._end_with_senders = end_with_senders
         self._descriptor: tuple[int, int] | None = None
         self._subscription: Subscription | None = None
-        self._semaphore = 0
         self._inbox = node.mailbox.open()
         if maxsize:
             try:
-                self._semaphore = semaphore.open(node, self._inbox.address, maxsize)
+                self._inbox.semaphore = semaphore.open(node, self._inbox.address, maxsize)
             except BaseException:
                 self.close()
                 raise
-        flags = (TYPED if self._decoder is not None else 0) | (BOUNDED if maxsize else 0)
+        flags = (TYPED if decoder is not None and decoder.packs else 0) | (BOUNDED if maxsize else 0)
         self._send_port = SendPort._of(self._inbox.address, flags)
 
     @property
@@ -149,29 +147,34 @@ class ReceivePort[T]:
         )
 
     def _take(self) -> T:
-        inbox, node = self._inbox, self._node
-        if node.killed:
+        inbox = self._inbox
+        if self._node.killed:
             raise unwind()
-        if not inbox.messages and not inbox.closed:
-            node.mailbox.settle()  # an isolate's last messages were sent before it could be seen to have ended
         try:
             kind, payload = inbox.messages.popleft()
         except IndexError:
-            if self.closed:
+            kind, payload = self._take_last()
+        if inbox.semaphore:
+            semaphore.give(inbox.semaphore)
+        if self._descriptor is not None:
+            self._rearm()
+        if kind != protocol.LARGE:
+            return self._decode(kind, payload, ())  # type: ignore[no-any-return]
+        return self._decode(*links.unpack(kind, payload))  # type: ignore[no-any-return]
+
+    def _take_last(self) -> tuple[int, bytes]:
+        """Take the message that was sent last by isolates that have ended; they were seen to end before it was seen."""
+        inbox = self._inbox
+        if not inbox.closed:
+            self._node.mailbox.settle()
+        try:
+            return inbox.messages.popleft()
+        except IndexError:
+            if inbox.closed:
                 raise PortClosedError("the port is closed") from None
             if self._is_over():
                 raise NoSendersError("every isolate that was given the send port has ended") from None
             raise PortEmpty("no message is waiting") from None
-        if self._semaphore:
-            semaphore.give(self._semaphore)
-        if self._descriptor is not None:
-            self._rearm()
-        body: bytes | memoryview = payload
-        buffers: list[memoryview] = _NO_BUFFERS
-        if kind == protocol.LARGE:
-            kind, body, buffers = links.unpack(kind, payload)
-        decode: Any = messages.decode if self._decoder is None else self._decoder.decode
-        return decode(kind, body, buffers)  # type: ignore[no-any-return]
 
     def __iter__(self) -> "Iterator[T]":
         return self
@@ -247,8 +250,6 @@ class ReceivePort[T]:
         if self._subscription is not None:
             self._subscription.cancel()
         self._node.mailbox.close(self._inbox)
-        if self._semaphore:
-            semaphore.close(self._semaphore)
         if self._descriptor is not None:
             descriptors, self._descriptor = self._descriptor, None
             doorbell.close(*descriptors)

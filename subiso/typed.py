@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _PICKLED = 1  # extension value: a pickle
 _STANDING_IN = 2  # extension value, never sent: the index of an object
-_TIMESTAMPS = (b"\xd7\xff", b"\xd6\xff", b"\xc7\x0c\xff")  # how a datetime with a zone begins; the zone is lost
+_ZONED_16, _ZONED_8, _ZONED_12 = b"\xd7\xff", b"\xd6\xff", b"\xc7\x0c\xff"  # a datetime whose zone would be lost
 
 _CHANGED = frozenset({"AnyType", "MemoryViewType", "RawType", "TimeType"})
 _TAKEN_AS_THEY_ARE = frozenset({"DataclassType", "EnumType", "NamedTupleType", "StructType"})
@@ -45,7 +45,7 @@ _UNKNOWN = object()
 
 
 class _State(_local):
-    carried: "list[Any] | None" = None  # of the message that this thread is encoding
+    carried: "list[Any] | None" = None  # by the message that this thread is encoding; None: nothing yet
     objects: "Sequence[object]" = ()  # that extension values of the message that this thread checks stand for
 
 
@@ -59,32 +59,37 @@ class _TooLarge(Exception):  # noqa: N818 - caught here
 # -- encoding ----------------------------------------------------------------------------------------------------------
 
 
-def encode(message: object, root: str) -> "Encoded":
+def encode(message: object, root: str = "message") -> "Encoded":
     """Encode a message for a port of whatever type; see `messages.typed_encode`."""
     native = messages.NATIVE.get(type(message))
     if native is not None:
         encoded = native(message)
         if encoded is not None:
             return encoded
-    outer, _state.carried = _state.carried, []
     try:
-        body = _encoder.encode(message)
-        carried = _state.carried
+        body = _pack(message)
     except Exception:  # msgspec cannot, or a value cannot be sent: pickling will tell
+        _state.carried = None
         return messages.encode(message, root)
-    finally:
-        _state.carried = outer
-    if any(mark in body for mark in _TIMESTAMPS):
+    except BaseException:
+        _state.carried = None
+        raise
+    carried = _state.carried
+    if carried is None:
+        carried = []
+    else:
+        _state.carried = None
+    if b"\xff" in body and (_ZONED_16 in body or _ZONED_8 in body or _ZONED_12 in body):
         return messages.encode(message, root)
     return MSGPACK, body, [], carried
 
 
 def _wrap(value: object) -> msgpack.Ext:
+    outer, _state.carried = _state.carried, None  # the value may encode messages of its own meanwhile
     body, buffers, carried = functions.dumps(value)
     if buffers:
         raise _TooLarge
-    if carried and _state.carried is not None:
-        _state.carried += carried
+    _state.carried = outer + carried if outer else carried or None
     return msgpack.Ext(_PICKLED, body)
 
 
@@ -96,7 +101,7 @@ def _unwrap(code: int, data: memoryview) -> object:
     return msgpack.Ext(code, bytes(data))
 
 
-_encoder = msgpack.Encoder(enc_hook=_wrap)
+_pack = msgpack.Encoder(enc_hook=_wrap).encode
 decode_any = msgpack.Decoder(ext_hook=_unwrap).decode
 
 
@@ -119,7 +124,7 @@ class Decoder:
 
     def __init__(self, type: "Any") -> None:  # noqa: A002 - as for ports
         try:
-            self._decoder = msgpack.Decoder(type, ext_hook=_unwrap)
+            self._decode = msgpack.Decoder(type, ext_hook=_unwrap).decode
         except TypeError:
             raise
         except Exception as error:  # a name in an annotation means nothing, say
@@ -145,7 +150,7 @@ class Decoder:
         """
         try:
             if kind == MSGPACK:
-                return self._decoder.decode(bytes(body) if self._keeps_body else body)
+                return self._decode(bytes(body) if self._keeps_body else body)
             message = messages.decode(kind, body, buffers)
             if kind != PICKLE and message.__class__ in self._plain:
                 return message
@@ -183,7 +188,7 @@ class Decoder:
             return _UNKNOWN
         outer, _state.objects = _state.objects, objects
         try:
-            return self._decoder.decode(body)
+            return self._decode(body)
         finally:
             _state.objects = outer
 

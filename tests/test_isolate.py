@@ -769,12 +769,11 @@ async def wait_in_asyncio(port):
 
 
 def wait_listening(port):
-    mine = ReceivePort(end_with_senders=False)
-    mine.listen(print)
-    port.send("waiting")
     import atexit
 
     atexit.register(port.send, "unwound")
+    ReceivePort(end_with_senders=False).listen(print)
+    port.send("waiting")
 
 
 def wait_in_python(port):

@@ -10,7 +10,7 @@ Races, and what closes them
 import struct
 from _thread import allocate_lock
 
-from subiso._kernel import doorbell, links, protocol
+from subiso._kernel import doorbell, links, protocol, semaphore
 from subiso._kernel.arena import DOORBELL, ISOLATE, PORTS, SERIAL, SLEEPING, SLOTS, Arena, address_of, slot_of
 from subiso._kernel.links import Reader, Writer
 from subiso._kernel.waitables import Inbox, Waitable
@@ -86,6 +86,8 @@ class Post:
             index = inbox.address & PORTS - 1
             if index >= FIRST_INDEX:
                 self.arena.words[Arena.port(inbox.address)] = 0
+                if inbox.semaphore:  # before another port can be opened in this place
+                    semaphore.close(inbox.semaphore)
                 self._free.append(index)
             while inbox.messages:
                 links.discard(*inbox.messages.popleft())

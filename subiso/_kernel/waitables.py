@@ -76,9 +76,10 @@ class Inbox(Waitable):
         messages: kind and payload of each, oldest first.
         holders: the isolates that were given the port's send port, as slot and number.
         closed: whether nothing can be received any more.
+        semaphore: the descriptor that counts the free places, if the port is bounded; else 0.
     """
 
-    __slots__ = ("address", "closed", "holders", "messages")
+    __slots__ = ("address", "closed", "holders", "messages", "semaphore")
 
     def __init__(self, address: int, on_event: "Callable[[], None] | None" = None) -> None:
         super().__init__(on_event)
@@ -86,3 +87,4 @@ class Inbox(Waitable):
         self.messages: deque[tuple[int, bytes]] = deque()
         self.holders: set[tuple[int, int]] = set()
         self.closed = False
+        self.semaphore = 0

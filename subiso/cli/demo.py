@@ -185,6 +185,11 @@ def _show(console: "Console", root: str, workers: int, measurements: "list[Measu
             console.print(f"The results of the {one.way} differ from those of one thread.", style="bold red")
     if are_equal(measurements):
         console.print("The four results are equal.")
+    share = measurements[0].cpu / measurements[0].seconds
+    if measurements[0].seconds > 1 and share < 0.9:
+        console.print(
+            f"The machine had other work to do: one thread got {share:.0%} of a core. Do not trust the times."
+        )
     console.print(meaning(measurements, workers), soft_wrap=not console.is_terminal)
 
 
@@ -247,9 +252,9 @@ def meaning(measurements: "list[Measurement]", workers: int) -> str:
         )
     return (
         f"{workers} isolates, each with a GIL of its own, were {gain[isolates.way]} times as fast as one thread; "
-        f"threads, which share one, came to {gain[threads.way]}, and processes to {gain[processes.way]}, but they took "
-        f"{processes.startup * 1000:.0f} ms to start against {isolates.startup * 1000:.0f} ms, and "
-        f"{_megabytes(processes.memory)} of memory against {_megabytes(isolates.memory)}."
+        f"threads, which share one, came to {gain[threads.way]} and processes to {gain[processes.way]}; "
+        f"processes took {processes.startup * 1000:.0f} ms to start and {_megabytes(processes.memory)} of memory, "
+        f"isolates {isolates.startup * 1000:.0f} ms and {_megabytes(isolates.memory)}."
     )
 
 
@@ -271,6 +276,7 @@ def _write_json(root: str, workers: int, measurements: "list[Measurement]") -> N
                 "seconds": one.seconds,
                 "speedup": measurements[0].seconds / one.seconds,
                 "startup_seconds": one.startup,
+                "cpu_seconds": one.cpu,
                 "memory_bytes": one.memory,
             }
             for one in measurements

@@ -1,4 +1,4 @@
-"""What a way of working costs: time, time to the first result, memory."""
+"""What a way of working costs: time, time to the first result, processor time, memory."""
 
 import contextlib
 import os
@@ -28,6 +28,7 @@ class Measurement:
         modules: the results, sorted by path.
         seconds: from the call to when everything that was started had ended.
         startup: seconds from the call to the first result.
+        cpu: seconds of processor time that the program and its children used.
         memory: how many bytes more than before the program and its children had to themselves, at most; None: unknown.
     """
 
@@ -35,6 +36,7 @@ class Measurement:
     modules: list[Module]
     seconds: float
     startup: float
+    cpu: float
     memory: int | None
 
 
@@ -54,14 +56,18 @@ def measure(
     startup = 0.0
     report(name, 0)
     with PeakMemory() as memory:
-        begin = perf_counter()
+        begin, cpu = perf_counter(), _cpu_time()
         with contextlib.closing(way(chunks, workers)) as results:
             for done in results:
                 startup = startup or perf_counter() - begin
                 modules += done
                 report(name, len(modules))
-        seconds = perf_counter() - begin
-    return Measurement(name, sorted(modules), seconds, startup, memory.extra)
+        seconds, cpu = perf_counter() - begin, _cpu_time() - cpu
+    return Measurement(name, sorted(modules), seconds, startup, cpu, memory.extra)
+
+
+def _cpu_time() -> float:
+    return sum(os.times()[:4])  # user, system, and both of the children that have ended
 
 
 class PeakMemory:
