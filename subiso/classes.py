@@ -149,6 +149,8 @@ def state_of(cls: type, beginning: "dict[str, Any]") -> "tuple[Any, ...]":
             continue
         if name in ("__dict__", "__weakref__") and type(value) is GetSetDescriptorType:
             continue
+        if type(value).__name__ == "CField":  # of a structure of ctypes, which makes them of its _fields_
+            continue
         attributes[name] = value
     if type(own.get("__slots__")) in (str, list, dict):
         attributes["__slots__"] = own["__slots__"]
@@ -253,7 +255,7 @@ def set_class(cls: type, state: "tuple[Any, ...]") -> None:
     if members is not None:
         _set_members(cls, *members)
     for name, value in attributes.items():
-        type.__setattr__(cls, name, value)
+        _put(cls, name, value)
         if type(value) is property:
             value.__set_name__(cls, name)  # type: ignore[attr-defined]
     if annotations is not None:
@@ -262,6 +264,14 @@ def set_class(cls: type, state: "tuple[Any, ...]") -> None:
         if subclass is not None:
             cls.register(subclass)  # type: ignore[attr-defined]
     _unfinished.discard(token)
+
+
+def _put(cls: type, name: str, value: object) -> None:
+    """Set an attribute without asking the metaclass, unless that is one of C, which must know."""
+    try:
+        type.__setattr__(cls, name, value)
+    except TypeError:
+        setattr(cls, name, value)
 
 
 # -- enumerations ------------------------------------------------------------------------------------------------------

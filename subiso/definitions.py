@@ -311,6 +311,17 @@ def make_view(name: str, pairs: "list[tuple[Any, Any]]") -> "Any":
     return getattr(dict(pairs), name)()
 
 
+def reduce_weak(pickler: "Pickler", container: "Any") -> "tuple[Any, ...]":
+    """Take a container of weak references apart."""
+    contents = dict(container) if hasattr(container, "keys") else list(container)
+    return type(container), (), contents, None, None, fill_weak
+
+
+def fill_weak(container: "Any", contents: "Any") -> None:
+    """Fill a container of weak references."""
+    container.update(contents)
+
+
 def reset() -> None:
     """Forget all code."""
     _facts.clear()

@@ -250,6 +250,7 @@ _REDUCERS: "dict[type, Reducer]" = {
     type({}.values()): _reduce_view,
     type({}.items()): _reduce_view,
 }
+_reduce_weak = _deferred("subiso.definitions", "reduce_weak")
 _reduce_options = _deferred("subiso.structs", "reduce_options")
 _REDUCERS_BY_NAME: "dict[tuple[str, str], Reducer]" = {  # so as not to import their modules
     ("functools", "_lru_cache_wrapper"): _reduce_named,
@@ -258,6 +259,9 @@ _REDUCERS_BY_NAME: "dict[tuple[str, str], Reducer]" = {  # so as not to import t
     ("typing", "TypeVarTuple"): _reduce_named,
     ("typing", "TypeAliasType"): _reduce_named,
     ("typing", "NewType"): _reduce_named,
+    ("_weakrefset", "WeakSet"): _reduce_weak,
+    ("weakref", "WeakKeyDictionary"): _reduce_weak,
+    ("weakref", "WeakValueDictionary"): _reduce_weak,
     ("msgspec", "Meta"): _reduce_options,
     ("msgspec.json", "Decoder"): _reduce_options,
     ("msgspec.json", "Encoder"): _reduce_options,

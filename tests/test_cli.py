@@ -269,6 +269,7 @@ def test_without_terminal(tree: Path) -> None:
         assert f"\n{name}: 6 of 6 files\n" in out
         assert f"│ {name} " in out
     assert "Could not be parsed: 2 files\n  [bold]broken.py: SyntaxError: invalid syntax (line 1)\n" in out
+    assert "\\udcff.py" in out  # a name that is no text
     assert "The four results are equal." in out
     assert "isolate" in out.splitlines()[-1]
 

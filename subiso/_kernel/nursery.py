@@ -169,7 +169,7 @@ class Nursery:
         try:
             berth.thread.start()
         except BaseException:
-            berth.state = GONE
+            berth.state, berth.thread = GONE, None
             self._vacant.append(berth)
             raise
         return berth

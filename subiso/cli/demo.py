@@ -1,6 +1,7 @@
 """``subiso demo``: real work done in four ways, and what each way costs."""
 
 import contextlib
+import io
 import os
 import sys
 
@@ -55,18 +56,20 @@ def run(arguments: "argparse.Namespace") -> int:
         raise UsageError(f"--workers must be 1 or more, not {workers}")
     root, sizes = find_sources(arguments.path)
     chunks = chunked(sizes)
-    workers = min(workers, len(chunks))
+    busy = min(workers, len(chunks))
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # the names of files may have any bytes
     console = Console(stderr=arguments.json, highlight=False, markup=False, emoji=False)
     megabytes = sum(sizes.values()) / 1e6
-    console.print(f"{len(sizes):,} files, {megabytes:.1f} MB, in {shown(root)}; workers: {workers}", soft_wrap=True)
+    console.print(f"{len(sizes):,} files, {megabytes:.1f} MB, in {root}; workers: {busy}", soft_wrap=True)
     with _progress(console, len(sizes)) as report, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the parser has to say about the sources
-        measurements = [measure(name, way, chunks, workers, report) for name, way in WAYS.items()]
+        measurements = [measure(name, way, chunks, busy, report) for name, way in WAYS.items()]
     if arguments.json:
         _write_json(root, workers, measurements)
     else:
-        _show(console, root, workers, measurements)
+        _show(console, root, busy, measurements)
     return 0 if are_equal(measurements) else 1
 
 
@@ -89,7 +92,7 @@ def find_sources(path: str | None) -> tuple[str, dict[str, int]]:
 
     root = os.path.abspath(path if path is not None else sysconfig.get_path("stdlib"))
     if not os.path.isdir(root):
-        raise UsageError(f"no such directory: {shown(root)}")
+        raise UsageError(f"no such directory: {root}")
     sizes: dict[str, int] = {}
     for directory, directories, files in os.walk(root):
         if path is None and directory == root:
@@ -105,7 +108,7 @@ def find_sources(path: str | None) -> tuple[str, dict[str, int]]:
                     if stat.S_ISREG(status.st_mode):
                         sizes[file] = status.st_size
     if not sizes:
-        raise UsageError(f"no .py file in {shown(root)}")
+        raise UsageError(f"no .py file in {root}")
     return root, sizes
 
 
@@ -132,11 +135,6 @@ def are_equal(measurements: "list[Measurement]") -> bool:
 
 
 # -- on the screen -----------------------------------------------------------------------------------------------------
-
-
-def shown(path: str) -> str:
-    """Return a path as it can be written, whatever its bytes."""
-    return path.encode("utf-8", "backslashreplace").decode()
 
 
 @contextlib.contextmanager
@@ -170,14 +168,13 @@ def _show(console: "Console", root: str, workers: int, measurements: "list[Measu
     modules = measurements[0].modules
     totals = _totals(modules)
     console.print()
-    console.print(", ".join(f"{number:,} {what}" for what, number in totals.items()))
+    console.print(", ".join(f"{what}: {number:,}" for what, number in totals.items()))
     console.print(_most_complex(root, modules))
     failed = [module for module in modules if module.error]
     if failed:
-        console.print(f"\nCould not be parsed: {_count_of(len(failed), 'file')}")
+        console.print(f"\nCould not be parsed: {len(failed):,} file{'s' if len(failed) > 1 else ''}")
     for module in failed:
-        name = os.path.relpath(module.path, root)
-        console.print(f"  {shown(name)}: {shown(module.error or '')}", soft_wrap=True)
+        console.print(f"  {os.path.relpath(module.path, root)}: {module.error}", soft_wrap=True)
     console.print()
     console.print(_costs(measurements))
     for one in measurements[1:]:
@@ -200,10 +197,6 @@ def _totals(modules: "list[Module]") -> dict[str, int]:
     }
 
 
-def _count_of(number: int, what: str) -> str:
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
-
-
 def _most_complex(root: str, modules: "list[Module]") -> "Table":
     from rich.table import Table
     from rich.text import Text
@@ -212,7 +205,7 @@ def _most_complex(root: str, modules: "list[Module]") -> "Table":
     table.add_column("complexity", justify="right")
     table.add_column("mean", justify="right")
     for module in sorted(modules, key=lambda module: (-module.max_complexity, module.path))[:5]:
-        path = Text(shown(os.path.relpath(module.path, root)), overflow="fold")
+        path = Text(os.path.relpath(module.path, root), overflow="fold")
         table.add_row(path, module.most_complex, str(module.max_complexity), f"{module.mean_complexity:.1f}")
     return table
 
@@ -244,10 +237,14 @@ def _megabytes(memory: int | None) -> str:
 def meaning(measurements: "list[Measurement]", workers: int) -> str:
     """Return one sentence that says what the figures mean."""
     one, threads, processes, isolates = measurements
+    if workers == 1:
+        return (
+            "With one worker there is nothing to gain: the figures show what a thread, a process and an isolate cost."
+        )
     gain = {way.way: f"{one.seconds / way.seconds:.2f}" for way in measurements}
     if isolates.seconds > 0.9 * one.seconds:
         return (
-            f"Here {_count_of(workers, 'isolate')} gained nothing over one thread: there is too little "
+            f"Here {workers} isolates gained nothing over one thread: there is too little "
             "work to be worth a start, or no idle core to do it."
         )
     return (
