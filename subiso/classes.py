@@ -6,6 +6,9 @@ Guarantees
     A class is memoized before what it refers to is pickled. Only what its metaclass must know at once comes before:
     bases, slots and plain values; for a Struct, its fields and their defaults.
 
+    cloudpickle keeps neither: it writes a class's attributes over those at home, which enumerations with aliases
+    refuse, and runs ``__init_subclass__`` without its arguments; and it cannot rebuild a Struct.
+
 Assumption
     Two threads may build the same class from two messages at once. The second takes the first one's unfinished class
     and fills it as well, with the same; so each has a finished class when its message is decoded.
@@ -24,7 +27,7 @@ from types import (
     WrapperDescriptorType,
 )
 
-from subiso import definitions, functions, references
+from subiso import definitions, functions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,11 +62,12 @@ def token_of(obj: object) -> bytes:
     if pair is not None:
         return pair[1]
     token = _anonymous + next(_serial).to_bytes(6, "big")
-    _remember(obj, token)
+    remember(obj, token)
     return token
 
 
-def _remember(obj: object, token: bytes) -> None:
+def remember(obj: object, token: bytes) -> None:
+    """Make the object known under a token."""
     key = id(obj)
 
     def forget(_: object) -> None:  # called before the id can be used again
@@ -110,8 +114,13 @@ def reduce_class(pickler: "Pickler", cls: type) -> "Any":
 
         return structs.reduce_struct(cls)
     beginning = beginning_of(cls)
-    arguments = token_of(cls), type(cls), cls.__name__, cls.__bases__, beginning
+    arguments = token_of(cls), metaclass_of(cls), cls.__name__, cls.__bases__, beginning
     return make_class, arguments, state_of(cls, beginning), None, None, set_class
+
+
+def metaclass_of(cls: type) -> type | None:
+    """Return the class's metaclass, or None if the first base's will do: one of C may have no name to be found by."""
+    return None if type(cls) is type(cls.__bases__[0]) else type(cls)
 
 
 def _reduce_class_of_c(cls: type) -> "Any":
@@ -200,24 +209,29 @@ def _evaluated(annotation: object, namespace: "dict[str, Any]", names: "dict[str
 # -- classes: putting them together ------------------------------------------------------------------------------------
 
 
-def make_class(token: bytes, metaclass: type, name: str, bases: tuple[type, ...], beginning: "dict[str, Any]") -> type:
+def make_class(
+    token: bytes, metaclass: type | None, name: str, bases: tuple[type, ...], beginning: "dict[str, Any]"
+) -> type:
     """Build the beginning of a class, without asking its metaclass: what that did to the class travels with it."""
     found = known(token)
     if found is not None:
         return found  # type: ignore[no-any-return]
+    kind = metaclass or type(bases[0])
 
     def build() -> type:
-        try:
-            return type.__new__(metaclass, name, bases, beginning)
-        except TypeError as error:
-            if "is not safe" not in str(error):  # a metaclass of C with data of its own
-                raise
-            return metaclass(name, bases, beginning)  # type: ignore[no-any-return]
+        setting_up: Any = kind.__init__  # type: ignore[misc]
+        if type(setting_up) is not WrapperDescriptorType or setting_up is type.__init__:
+            try:
+                return type.__new__(kind, name, bases, beginning)
+            except TypeError as error:
+                if "is not safe" not in str(error):
+                    raise
+        return kind(name, bases, beginning)  # type: ignore[no-any-return] # of C: it has data of its own to set up
 
     cls = quietly(bases, build)
-    if "abc" in sys.modules and issubclass(metaclass, sys.modules["abc"].ABCMeta):
+    if "abc" in sys.modules and issubclass(kind, sys.modules["abc"].ABCMeta):
         _abc()._abc_init(cls)
-    if "enum" in sys.modules and issubclass(metaclass, sys.modules["enum"].EnumType):
+    if "enum" in sys.modules and issubclass(kind, sys.modules["enum"].EnumType):
         type.__setattr__(cls, "_member_map_", {})
     begin(cls, token)
     return cls
@@ -226,7 +240,7 @@ def make_class(token: bytes, metaclass: type, name: str, bases: tuple[type, ...]
 def begin(cls: type, token: bytes) -> None:
     """Make a class known that `set_class` is to finish."""
     _unfinished.add(token)
-    _remember(cls, token)
+    remember(cls, token)
 
 
 def quietly(bases: tuple[type, ...], build: "Callable[[], type]") -> type:
@@ -308,60 +322,3 @@ def _set_members(cls: "Any", names: "dict[str, Any]", contents: "list[Any]", val
     for member, content in contents:
         vars(member).update(content)
     type.__setattr__(cls, "_value2member_map_", dict(values))
-
-
-# -- what is known by its name -----------------------------------------------------------------------------------------
-
-
-def reduce_named(pickler: "Pickler", obj: "Any") -> "Any":
-    """Take apart what pickle knows by name only: type variables, aliases and new types, functions with a cache."""
-    kind = type(obj).__name__
-    if kind == "_lru_cache_wrapper":
-        if references.is_reference(obj):
-            return NotImplemented
-        own = {name: value for name, value in vars(obj).items() if name != "cache_parameters"}
-        return make_cached, (obj.__wrapped__, obj.cache_parameters()), own
-    if references.is_reference(obj, getattr(obj, "__name__", "")) or kind not in _ARGUMENTS:
-        return NotImplemented
-    scope = definitions.scope_of(pickler)
-    if id(obj) in scope.open_variables:  # its bound is a class that is generic in it
-        return make_named, (token_of(obj), type(obj), obj.__module__, (obj.__name__,), {})
-    scope.open_variables.add(id(obj))
-    positional, optional = _ARGUMENTS[kind]
-    arguments = [obj.__name__, *(getattr(obj, name) for name in positional)]
-    if kind == "TypeVar":
-        arguments += obj.__constraints__
-    options = {name: getattr(obj, f"__{name}__", None) for name in optional}
-    if type(options.get("default")).__name__ == "NoDefaultType":
-        del options["default"]
-    return make_named, (token_of(obj), type(obj), obj.__module__, arguments, {k: v for k, v in options.items() if v})
-
-
-_VARIABLE = ("bound", "covariant", "contravariant", "infer_variance", "default")
-_ARGUMENTS: "dict[str, tuple[tuple[str, ...], tuple[str, ...]]]" = {
-    "TypeVar": ((), _VARIABLE),
-    "ParamSpec": ((), _VARIABLE),
-    "TypeVarTuple": ((), ("default",)),
-    "TypeAliasType": (("__value__",), ("type_params",)),
-    "NewType": (("__supertype__",), ()),
-}
-
-
-def make_named(token: bytes, kind: "Any", module: str, arguments: "list[Any]", options: "dict[str, Any]") -> "Any":
-    """Build a type variable, an alias or a new type, or take the one that is known."""
-    found = known(token)
-    if found is None:
-        found = kind(*arguments, **options)
-        _remember(found, token)
-        try:
-            found.__module__ = module
-        except AttributeError:  # an alias has that of whoever builds it
-            pass
-    return found
-
-
-def make_cached(function: "Callable[..., Any]", parameters: "dict[str, Any]") -> "Any":
-    """Build a function with an empty cache."""
-    from functools import lru_cache
-
-    return lru_cache(**parameters)(function)

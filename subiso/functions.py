@@ -1,8 +1,8 @@
 """The pickler of messages, which sends functions and classes by reference or by value.
 
 By reference go those that the other side will find (references.py). All others go by value (definitions.py, classes.py,
-structs.py), and instances follow their classes: what is defined in ``__main__``, in a notebook, in a function, or in a
-module that was imported from outside the path.
+structs.py, names.py), and instances follow their classes: all that is defined in ``__main__``, in a notebook, inside a
+function, or in a module that was imported from outside the path.
 
 Pickling of everything else is left to the C pickler. It asks Python code only about objects that are not built in.
 """
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from subiso.definitions import Scope
 
     Reducer = Callable[["Pickler", Any], Any]
+    _Kit = tuple["Pickler", Callable[[object], None], Callable[[], None], "_Chunks", list[memoryview]]
 
 LARGE = 64 << 10  # bytes; a contiguous buffer of at least that size stays out of the pickle
 _REUSABLE = 4 << 10  # bytes of pickle; a pickler that has made more is dropped, for its memo table has grown too
@@ -39,7 +40,7 @@ _REUSABLE = 4 << 10  # bytes of pickle; a pickler that has made more is dropped,
 own_namespaces: set[int] = set()
 """The id of the globals of each module of the package whose functions put together what travels by value."""
 
-_idle: "list[Pickler]" = []
+_idle: "list[_Kit]" = []
 
 
 class _Running(_local):
@@ -56,20 +57,16 @@ def dumps(message: object) -> "tuple[bytes, list[memoryview], list[Any]]":
         Exception: whatever the objects in it or the pickler raise; no state is left behind.
     """
     try:
-        pickler = _idle.pop()
+        kit = _idle.pop()
     except IndexError:
-        pickler = Pickler()
-    chunks, buffers, carried = pickler.chunks, pickler.buffers, []
+        kit = _new_kit()
+    pickler, dump, clear_memo, chunks, buffers = kit
     try:
-        pickler.dump(message)
-    except RecursionError:
-        if not pickler.kinds.met_structs:
-            raise
-        # A Struct reduces to a call with its values, which never ends where it leads back to itself. Most do not.
-        return Pickler(cyclic_structs=True).encode(message)
-    finally:
-        if pickler.entered:
-            carried = pickler.leave()
+        dump(message)
+    except BaseException as error:
+        pickler.leave()
+        return _dumps_again(message, pickler, error)
+    carried = pickler.leave() if pickler.entered else []
     if len(chunks) == 1:
         body = chunks.pop()
     else:
@@ -78,9 +75,27 @@ def dumps(message: object) -> "tuple[bytes, list[memoryview], list[Any]]":
     if buffers:
         return body, buffers, carried  # the pickler is not used again, so that they are the caller's
     if len(body) <= _REUSABLE:
-        pickler.clear_memo()
-        _idle.append(pickler)
-    return body, buffers[:], carried
+        clear_memo()
+        _idle.append(kit)
+    return body, [], carried
+
+
+def _new_kit() -> "_Kit":
+    """Return a pickler and those of its parts that each message needs, looked up once."""
+    pickler = Pickler()
+    return pickler, pickler.dump, pickler.clear_memo, pickler.chunks, pickler.buffers
+
+
+def _dumps_again(
+    message: object, pickler: "Pickler", error: BaseException
+) -> "tuple[bytes, list[memoryview], list[Any]]":
+    """Pickle a message once more, if there is reason to hope."""
+    if isinstance(error, RecursionError) and pickler.kinds.met_structs:
+        # A Struct reduces to a call with its values, which never ends where it leads back to itself. Most do not.
+        return Pickler(cyclic_structs=True).encode(message)
+    if isinstance(error, _pickle.PicklingError) and references.forget():
+        return Pickler().encode(message)
+    raise error
 
 
 def running() -> "Pickler | None":
@@ -96,22 +111,25 @@ class _Chunks(list[bytes]):
 class _Kinds(dict[type, "Reducer | None"]):
     """For each type of object met in a message: its reducer, or None where the C pickler knows best."""
 
-    __slots__ = ("cyclic_structs", "met_structs")
+    __slots__ = ("cyclic_structs", "met_structs", "passing")
 
     def __init__(self, cyclic_structs: bool) -> None:
         super().__init__(_REDUCERS)
         self.cyclic_structs = cyclic_structs
         self.met_structs = False
-
-    def forget(self) -> None:
-        """Forget the user's types."""
-        if len(self) > len(_REDUCERS):
-            self.clear()
-            self.update(_REDUCERS)
+        self.passing: list[type] = []  # types that go by value: those are not to be kept alive
 
     def __missing__(self, kind: type) -> "Reducer | None":
         reduce = self[kind] = _find_reducer(kind, self)
+        if not is_reference(kind):
+            self.passing.append(kind)
         return reduce
+
+    def forget(self) -> None:
+        """Forget the types that go by value."""
+        for kind in self.passing:
+            del self[kind]
+        self.passing.clear()
 
 
 class Pickler(_pickle.Pickler):
@@ -145,15 +163,17 @@ class Pickler(_pickle.Pickler):
         try:
             self.dump(message)
         finally:
-            carried = self.leave() if self.entered else []
+            carried = self.leave()
         return b"".join(self.chunks), self.buffers, carried
 
     def leave(self) -> "list[Any]":
         """Forget all about a message, and return the values that it carries."""
         carried, self.carried = self.carried, []
         self.scope = None
-        self.kinds.forget()
-        _running.pickler, self._outer, self.entered = self._outer, None, False
+        if self.kinds.passing:
+            self.kinds.forget()
+        if self.entered:
+            _running.pickler, self._outer, self.entered = self._outer, None, False
         return carried
 
     def reducer_override(self, obj: "Any") -> "Any":
@@ -227,7 +247,7 @@ def _deferred(module: str, name: str) -> "Reducer":
     return reduce
 
 
-_reduce_named = _deferred("subiso.classes", "reduce_named")
+_reduce_named = _deferred("subiso.names", "reduce_named")
 _reduce_member = _deferred("subiso.classes", "reduce_member")
 _reduce_view = _deferred("subiso.definitions", "reduce_view")
 _reduce_wrapped = _deferred("subiso.definitions", "reduce_wrapped")
@@ -259,6 +279,7 @@ _REDUCERS_BY_NAME: "dict[tuple[str, str], Reducer]" = {  # so as not to import t
     ("typing", "TypeVarTuple"): _reduce_named,
     ("typing", "TypeAliasType"): _reduce_named,
     ("typing", "NewType"): _reduce_named,
+    ("functools", "partialmethod"): _deferred("subiso.names", "reduce_partial_method"),
     ("_weakrefset", "WeakSet"): _reduce_weak,
     ("weakref", "WeakKeyDictionary"): _reduce_weak,
     ("weakref", "WeakValueDictionary"): _reduce_weak,

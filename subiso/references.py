@@ -17,10 +17,17 @@ _STANDARD_FINDERS = (BuiltinImporter, FrozenImporter, PathFinder)
 
 _paths: list[str] = []  # sys.path as it was when the next line's facts were found
 _reachable: dict[str, tuple[object, bool]] = {}  # module's name -> the module, whether it will be found
+_references: dict[int, object] = {}  # id of each function and class that was found -> itself
 
 
 def is_reference(obj: "Any", name: str | None = None) -> bool:
-    """Return whether the other side will find the same object, in the same file, under its name."""
+    """Return whether the other side will find the same object, in the same file, under its name.
+
+    A function or class that was found is remembered. If its name means something else by now, pickling it fails, and
+    `forget` helps.
+    """
+    if name is None and id(obj) in _references and sys.path == _paths:
+        return True
     module_name = getattr(obj, "__module__", None)
     if not isinstance(module_name, str) or module_name not in sys.modules:
         return False
@@ -30,13 +37,24 @@ def is_reference(obj: "Any", name: str | None = None) -> bool:
             found = getattr(found, part)
     except Exception:  # modules and classes may run code to give an attribute
         return False
-    return found is obj and is_reachable(module_name, module)
+    if found is not obj or not is_reachable(module_name, module):
+        return False
+    if name is None:
+        _references[id(obj)] = obj
+    return True
+
+
+def forget() -> bool:
+    """Forget which functions and classes were found; return whether there were any."""
+    remembered = bool(_references)
+    _references.clear()
+    return remembered
 
 
 def is_reachable(name: str, module: object) -> bool:
     """Return whether importing ``name`` elsewhere, with this ``sys.path``, gives a module of the same file."""
     if sys.path != _paths:
-        _reachable.clear()
+        reset()
         _paths[:] = sys.path
     known = _reachable.get(name)
     if known is not None and known[0] is module:
@@ -93,6 +111,7 @@ def _is_same_file(one: str, other: str) -> bool:
 
 
 def reset() -> None:
-    """Forget every module."""
+    """Forget every module, function and class."""
     _reachable.clear()
+    _references.clear()
     _paths.clear()

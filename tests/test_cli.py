@@ -16,6 +16,7 @@ from subiso.cli import demo, measuring, ways
 from subiso.cli.analysis import Module, analyse, analyse_all
 
 PATIENCE = 60  # seconds that a whole demo may take
+BROKEN = os.fsdecode(b"[bold]\xff.py")  # a name that is markup, and no text
 
 
 def analysed(directory: Path, source: str | bytes) -> Module:
@@ -137,13 +138,13 @@ def tree(tmp_path: Path) -> Path:
     (tmp_path / "package").mkdir()
     (tmp_path / "package" / "module.py").write_text("def f(a):\n    return a or 1\n")
     (tmp_path / "package" / "other.py").write_text("class A:\n    def m(self): pass\n")
-    (tmp_path / "[bold]broken.py").write_text("def (:\n")
+    (tmp_path / BROKEN).write_text("def (:\n")
     (tmp_path / "escape.py").write_text("'\\d'\n")  # a SyntaxWarning
     (tmp_path / "no source.txt").write_text("x")
     (tmp_path / "link.py").symlink_to("nowhere")
     (tmp_path / "round").symlink_to(".")
     (tmp_path / "directory.py").mkdir()
-    (tmp_path / os.fsdecode(b"\xff.py")).touch()
+    (tmp_path / "empty.py").touch()
     os.mkfifo(tmp_path / "pipe.py")
     return tmp_path
 
@@ -153,8 +154,7 @@ def test_find_sources(tree: Path) -> None:
     root, sizes = demo.find_sources(str(tree))
     assert root == str(tree)
     assert {os.path.relpath(path, root) for path in sizes} == {
-        *("package/module.py", "package/other.py", "[bold]broken.py", "escape.py", "link.py"),
-        os.fsdecode(b"\xff.py"),
+        *("package/module.py", "package/other.py", BROKEN, "escape.py", "empty.py", "link.py")
     }
 
 
@@ -254,7 +254,7 @@ def test_json(tree: Path) -> None:
     assert (report["files"], report["workers"], report["path"]) == (6, 2, str(tree))
     assert [way["way"] for way in report["ways"]] == [*ways.WAYS]
     assert all(0 <= way["startup_seconds"] <= way["seconds"] for way in report["ways"])
-    assert {failure["path"] for failure in report["failures"]} == {"[bold]broken.py", "link.py"}
+    assert {failure["path"] for failure in report["failures"]} == {BROKEN, "link.py"}
     modules = {module["path"]: module for module in report["modules"]}
     assert modules["package/module.py"]["max_complexity"] == 2
     assert report["totals"] == {"lines": 6, "functions": 1, "classes": 1, "methods": 1, "branches": 1}
@@ -268,8 +268,7 @@ def test_without_terminal(tree: Path) -> None:
     for name in ways.WAYS:
         assert f"\n{name}: 6 of 6 files\n" in out
         assert f"│ {name} " in out
-    assert "Could not be parsed: 2 files\n  [bold]broken.py: SyntaxError: invalid syntax (line 1)\n" in out
-    assert "\\udcff.py" in out  # a name that is no text
+    assert "Could not be parsed: 2 files\n  [bold]\\udcff.py: SyntaxError: invalid syntax (line 1)\n" in out
     assert "The four results are equal." in out
     assert "isolate" in out.splitlines()[-1]
 

@@ -35,7 +35,7 @@ def fail(message="deep down"):
     raise ValueError(message)
 
 
-class Detailed(Exception):
+class DetailedError(Exception):
     def __init__(self, code, *, hint):
         super().__init__(f"error {code}")
         self.code, self.hint = code, hint
@@ -45,32 +45,32 @@ class Detailed(Exception):
 
 
 def _detailed(code, hint):
-    return Detailed(code, hint=hint)
+    return DetailedError(code, hint=hint)
 
 
-class Unbuildable(Exception):
+class UnbuildableError(Exception):
     def __init__(self, code, *, hint):
         super().__init__(f"error {code}")
 
 
-class Textless(Exception):
+class TextlessError(Exception):
     def __str__(self):
         raise SystemExit("no text")
 
     __repr__ = __str__
 
 
-class Unpicklable(Exception):
+class UnpicklableError(Exception):
     def __reduce__(self):
         raise SystemExit("no pickle")
 
 
-class Killing(Exception):
+class KillingError(Exception):
     def __str__(self):
         raise IsolateKilled("now")
 
 
-class KillingLater(Exception):
+class KillingLaterError(Exception):
     def __reduce__(self):
         raise IsolateKilled("now")
 
@@ -85,7 +85,7 @@ def test_errors_come_back_as_themselves():
     cause = returned.__cause__
     assert type(cause) is RemoteTraceback
     assert cause.traceback.startswith("Traceback (most recent call last):\n")
-    assert 'raise ValueError(message)\n' in cause.traceback
+    assert "raise ValueError(message)\n" in cause.traceback
     assert cause.traceback.endswith("ValueError: deep down\n")
     assert cause.traceback in str(cause)
 
@@ -104,7 +104,7 @@ def test_errors_come_back_as_themselves():
         RemoteError("a.B", "text", "trace"),
         SendError("message: no"),
         subprocess.CalledProcessError(1, ["x"], b"out"),
-        Detailed(3, hint="h"),
+        DetailedError(3, hint="h"),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -119,7 +119,7 @@ def test_errors_of_all_sorts(error):
 
 def test_notes_come_back():
     """Notes are kept, also by exceptions that say themselves how they are pickled."""
-    for error in (ValueError("x"), Detailed(1, hint="h"), SyntaxError("s")):
+    for error in (ValueError("x"), DetailedError(1, hint="h"), SyntaxError("s")):
         error.add_note("first")
         error.add_note("second")
         returned = back(error)
@@ -141,17 +141,17 @@ def test_groups_come_back():
 
 
 def test_classes_of_errors_come_home():
-    """An error class that travels by value comes back as itself; where it is not known, it can be caught by its name."""
+    """An error class that travels by value comes back as itself; where it is not known, as one like it."""
 
-    class Local(LookupError):
+    class LocalError(LookupError):
         pass
 
-    assert type(back(Local("x"))) is Local
-    packed = failures.pack(Local("x"))
+    assert type(back(LocalError("x"))) is LocalError
+    packed = failures.pack(LocalError("x"))
     functions.reset()
     returned = failures.unpack(packed)
-    assert type(returned) is not Local
-    assert type(returned).__qualname__ == Local.__qualname__
+    assert type(returned) is not LocalError
+    assert type(returned).__qualname__ == LocalError.__qualname__
     assert isinstance(returned, LookupError)
 
 
@@ -187,7 +187,7 @@ def test_large_buffers_are_part_of_the_error():
 
 def test_errors_that_cannot_be_built():
     """An error that fails when it is built again becomes a RemoteError, at the receiver."""
-    packed = failures.pack(Unbuildable(3, hint="h"))
+    packed = failures.pack(UnbuildableError(3, hint="h"))
     assert packed[0] is not None
     returned = failures.unpack(packed)
     assert type(returned) is RemoteError
@@ -198,15 +198,15 @@ def test_errors_that_cannot_be_built():
 
 def test_errors_that_raise_when_asked():
     """What an error's own methods raise is never raised by packing."""
-    returned = back(Textless())
-    assert type(returned) is Textless
-    _, name, text, traceback = failures.pack(Textless())
-    assert (name, text) == (f"{__name__}.Textless", "<Textless object; its text could not be made>")
-    assert "Textless" in traceback
-    assert type(back(Unpicklable("x"))) is RemoteError
+    returned = back(TextlessError())
+    assert type(returned) is TextlessError
+    _, name, text, traceback = failures.pack(TextlessError())
+    assert (name, text) == (f"{__name__}.TextlessError", "<TextlessError object; its text could not be made>")
+    assert "TextlessError" in traceback
+    assert type(back(UnpicklableError("x"))) is RemoteError
 
 
-@pytest.mark.parametrize("error", [Killing(), KillingLater()], ids=["text", "pickle"])
+@pytest.mark.parametrize("error", [KillingError(), KillingLaterError()], ids=["text", "pickle"])
 def test_being_killed_while_packing(error):
     """That the isolate is killed passes through packing."""
     with pytest.raises(IsolateKilled):
@@ -285,10 +285,10 @@ def test_unraised_errors():
 def test_across_processes():
     """An error of a class of ``__main__`` is raised where only its packed form has come."""
 
-    class Failure(Exception):
+    class FailureError(Exception):
         pass
 
-    kind, body, _, _ = messages.encode(failures.pack(Failure("gone")))
+    kind, body, _, _ = messages.encode(failures.pack(FailureError("gone")))
     script = """
         import sys
         from subiso import failures, messages
@@ -302,14 +302,13 @@ def test_across_processes():
         check=False,
         env={"PYTHONPATH": ROOT},
     )
-    assert done.stderr.decode().rstrip().endswith("Failure: gone")
+    assert done.stderr.decode().rstrip().endswith("FailureError: gone")
     assert "The above exception was the direct cause" in done.stderr.decode()
 
 
 def test_traceback_is_not_imported_for_results():
     """The module for tracebacks is loaded only where something fails."""
     script = "import sys; from subiso import failures, messages; print('traceback' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-S", "-c", script], env={"PYTHONPATH": ROOT}, capture_output=True, text=True, timeout=60, check=True
-    )
+    command = [sys.executable, "-S", "-c", script]
+    done = subprocess.run(command, env={"PYTHONPATH": ROOT}, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "False\n"

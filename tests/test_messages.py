@@ -62,7 +62,7 @@ def same(one, other):
 class Color(enum.Enum):
     RED = 1
     GREEN = "green"
-    CRIMSON = 1
+    CRIMSON = 1  # noqa: PIE796 - an alias
 
 
 class Permission(enum.IntFlag):
@@ -104,7 +104,7 @@ class Point(msgspec.Struct, tag="point", frozen=True):
 
 class Row(msgspec.Struct, array_like=True, kw_only=True):
     name: str
-    tags: list[str] = []  # noqa: RUF012 - msgspec copies it
+    tags: list[str] = []
 
 
 class Box[T](msgspec.Struct):
@@ -284,7 +284,7 @@ BERLIN = zoneinfo.ZoneInfo("UTC")  # there on every machine
         range(1, 10, 3),
         slice(1, None, 2),
         frozenset({(1, 2)}),
-        {1, "a", None},
+        {1, 2},
         1 + 2j,
         ...,
         NotImplemented,
@@ -455,7 +455,7 @@ def test_arrays(name, encode):
     assert (arrived.dtype, arrived.shape) == (message.dtype, message.shape)
     assert arrived.flags.f_contiguous == message.flags.f_contiguous or not message.flags.contiguous
     assert arrived.flags.writeable
-    assert str(arrived[:50].tolist() if arrived.ndim else arrived) == str(message[:50].tolist() if message.ndim else message)
+    assert str(arrived.ravel()[:50].tolist()) == str(message.ravel()[:50].tolist())
     assert message.dtype.hasobject or arrived.tobytes() == message.tobytes()
     assert bool(buffers) == (name in LARGE)
 
@@ -479,7 +479,7 @@ def test_read_only_arrays_stay_read_only():
 
 
 def test_large_buffers_stay_out_of_the_pickle():
-    """Buffers of 64 KiB and more are given beside the bytes, flat and in order, and the message uses what it is given."""
+    """Buffers of 64 KiB and more are given beside the bytes, flat and in order; the message uses what it is given."""
     small, first, second = np.zeros(8191), np.arange(8192.0), np.asfortranarray(np.ones((128, 128)))
     kind, body, buffers, _ = messages.encode([small, first, second, first])
     assert [(buffer.nbytes, buffer.format, buffer.ndim) for buffer in buffers] == [(65536, "B", 1), (131072, "B", 1)]
@@ -561,7 +561,6 @@ def test_failures_leave_nothing_behind(encode):
     """After a message that failed, the next one is as if nothing had been."""
     for _ in range(3):
         with pytest.raises(SendError):
-            encode([Port(1), socket])  # a module is sendable, a lock is not
             encode([Port(1), np.zeros(100_000), threading.Lock()])
         assert encode([Port(2)])[2:] == ([], [Port(2)])
         with pytest.raises(SendError, match="in messages only"):
@@ -630,12 +629,11 @@ UNSENDABLE = {
     "message.content: lock objects cannot be sent": lambda: Box(LOCK),
     "message.shown: lock objects cannot be sent": lambda: Slotted(LOCK, 1),
     "message.__hidden: lock objects cannot be sent": lambda: Slotted(1, LOCK),
-    "message[0]: thread objects cannot be sent": None,
     "message.args[1]: lock objects cannot be sent": lambda: ValueError("a", LOCK),
     "message.func.__closure__['value']: lock objects cannot be sent": lambda: functools.partial(closing_over(LOCK)),
     "message.args[0]: lock objects cannot be sent": lambda: functools.partial(print, LOCK),
     "message.keywords['file']: lock objects cannot be sent": lambda: functools.partial(print, file=LOCK),
-    "message.__self__.lock: lock objects cannot be sent": lambda: Holder(lock=LOCK, f=1).__eq__ and Method(LOCK).run,
+    "message.__self__.lock: lock objects cannot be sent": lambda: Method(LOCK).run,
     "message.__globals__['LOCK']: lock objects cannot be sent": lambda: naming_a_global,
     "message.lock: lock objects cannot be sent": lambda: Locked,
     "message.__class__.lock: lock objects cannot be sent": lambda: Locked(),
@@ -648,12 +646,9 @@ UNSENDABLE = {
     "message['r']: handles stay at home; send their number": lambda: {"r": Refusing()},
     "message[0]: Failing objects cannot be sent (LookupError: nothing there)": lambda: [Failing()],
     "message: Rebuilt objects cannot be sent": Rebuilt,
-    "message[1]: mappingproxy objects cannot be sent": None,
     "message[2]: Thread objects cannot be sent": lambda: [1, 2, threading.Thread()],
     "message: TextIOWrapper objects cannot be sent": lambda: FILE,
-    "message[<lock>]": None,
 }
-UNSENDABLE = {text: make for text, make in UNSENDABLE.items() if make}
 SOCKET = socket.socket()
 SOCKET.close()
 FILE = open(__file__)  # noqa: SIM115 - an object of its kind is all that is wanted

@@ -5,7 +5,7 @@ Main becomes a node at its first use of subiso; an isolate is one from birth.
 
 import _pickle
 import os
-from _thread import allocate_lock
+from _thread import LockType, allocate_lock
 
 from subiso._kernel.arena import CONTROL, ISOLATE, Arena, address_of
 from subiso._kernel.mailbox import Mailbox
@@ -35,14 +35,14 @@ class Node:
     """
 
     def __init__(self, shared: Arena, slot: int, doorbell: int) -> None:
-        self.arena = shared
-        self.slot = slot
-        self.mailbox = Mailbox(shared, slot, doorbell)
-        self.name = "main" if slot == MAIN else ""
-        self.pid = os.getpid()
-        self.killed = False
-        self.ended = False
-        self.lock = allocate_lock()  # for what is in ``locals`` and ``wakers``
+        self.arena: Arena = shared
+        self.slot: int = slot
+        self.mailbox: Mailbox = Mailbox(shared, slot, doorbell)
+        self.name: str = "main" if slot == MAIN else ""
+        self.pid: int = os.getpid()
+        self.killed: bool = False
+        self.ended: bool = False
+        self.lock: LockType = allocate_lock()  # for what is in ``locals`` and ``wakers``
         self.wakers: list[Callable[[], None]] = []  # called, under the lock, when the isolate is killed
         self.locals: dict[str, Any] = {}  # what the layers above keep for this isolate; new for each
 
