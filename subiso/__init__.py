@@ -7,8 +7,8 @@ The map of the package, from policy down to mechanism; imports point downwards o
     ports  sending              what messages go through
     entry                       the inside of an isolate
     messages  typed  failures   what can be sent, and how
-    functions  references  definitions  classes  structs  culprits
     errors
+    _pickling/                  functions, classes and Structs by value
     _kernel/                    what makes isolates run; it knows no policy
         nursery  worker             interpreters: made and lent in main; lived in
         forks  exits  scrub  interrupt  extensions (copies  pyinit  capi  sharing  elf)  interpreters

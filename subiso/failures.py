@@ -3,7 +3,7 @@
 import _pickle
 import os
 
-from subiso import functions
+from subiso._pickling import functions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ import _pickle
 import sys
 from _struct import Struct
 
-from subiso import functions
 from subiso._kernel.protocol import BYTES, FALSE, FLOAT, INT, MSGPACK, NONE, PICKLE, TEXT, TRUE
+from subiso._pickling import functions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def encode(message: object, root: str = "message") -> "Encoded":
     try:
         body, buffers, carried = functions.dumps(message)
     except Exception as error:
-        from subiso import culprits
+        from subiso._pickling import culprits
 
         raise culprits.send_error(message, root, error) from error
     return PICKLE, body, buffers, carried
@@ -71,7 +71,7 @@ def encode_call(function: "Callable[..., Any]", args: "tuple[Any, ...]") -> "Enc
     try:
         body, buffers, carried = functions.dumps((function, args))
     except Exception as error:
-        from subiso import culprits
+        from subiso._pickling import culprits
 
         name = getattr(function, "__qualname__", "function")
         raise culprits.send_error((function, args), "call", error, ((name, function), ("args", args))) from error

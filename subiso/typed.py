@@ -13,13 +13,14 @@ from _thread import _local
 import msgspec
 from msgspec import inspect, msgpack
 
-from subiso import functions, messages
+from subiso import messages
 from subiso._kernel.protocol import MSGPACK, PICKLE
+from subiso._pickling import functions
 from subiso.errors import MessageTypeError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Buffer, Callable, Iterator, Sequence
     from typing import Any
 
     from subiso.messages import Encoded
@@ -102,7 +103,7 @@ def _unwrap(code: int, data: memoryview) -> object:
 
 
 _pack = msgpack.Encoder(enc_hook=_wrap).encode
-decode_any = msgpack.Decoder(ext_hook=_unwrap).decode
+decode_any: "Callable[[Buffer], Any]" = msgpack.Decoder(ext_hook=_unwrap).decode
 
 
 # -- decoding ----------------------------------------------------------------------------------------------------------
@@ -131,7 +132,8 @@ class Decoder:
             raise TypeError(f"messages cannot be decoded as {type!r}: {error}") from error
         self._type = type
         self._plain: frozenset[Any] = frozenset()
-        self.packs, self._is_checked_by_converting, self._keeps_body = False, False, True
+        self.packs: bool = False
+        self._is_checked_by_converting, self._keeps_body = False, True
         try:
             info = inspect.type_info(type)
             nodes = {node.__class__.__name__ for node in _nodes(info, set())}

@@ -9,8 +9,9 @@ import threading
 
 import pytest
 
-from subiso import failures, functions, messages
+from subiso import failures, messages
 from subiso._kernel.interrupt import IsolateKilled
+from subiso._pickling import functions
 from subiso.errors import IsolateError, RemoteError, RemoteTraceback, SendError
 
 ROOT = str(pathlib.Path(__file__).parent.parent)

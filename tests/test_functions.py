@@ -28,7 +28,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from subiso import classes, definitions, failures, functions, messages, references
+from subiso import failures, messages
+from subiso._pickling import classes, definitions, functions, references
 from subiso.errors import SendError
 
 ROOT = str(pathlib.Path(__file__).parent.parent)

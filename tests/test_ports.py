@@ -173,7 +173,7 @@ def test_threads_share_a_port():
     with ReceivePort() as port:
         receivers = [in_thread(take, port, 100) for _ in range(4)]
         Isolate.spawn(count, port.send_port, 400)
-        assert list(range(400)) == sorted(sum((one.result() for one in receivers), []))
+        assert list(range(400)) == sorted(number for one in receivers for number in one.result())
 
 
 def test_several_threads_wait_for_several_ports():

@@ -188,9 +188,8 @@ def _reset_libraries() -> None:
     if "typing" in modules:
         for forget in getattr(modules["typing"], "_cleanups", ()):
             forget()
-    for name in ("subiso.functions", "subiso.messages"):
-        if name in modules:
-            modules[name].reset()
+    if "subiso.messages" in modules:
+        modules["subiso.messages"].reset()
     if "weakref" in modules:
         modules["weakref"].finalize._registered_with_atexit = False
 

@@ -27,14 +27,14 @@ from types import (
     WrapperDescriptorType,
 )
 
-from subiso import definitions, functions
+from subiso._pickling import definitions, functions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from subiso.functions import Pickler
+    from subiso._pickling.functions import Pickler
 
 functions.own_namespaces.add(id(globals()))
 
@@ -110,7 +110,7 @@ def reduce_class(pickler: "Pickler", cls: type) -> "Any":
     ):
         return _reduce_class_of_c(cls)
     if functions.is_struct(cls):
-        from subiso import structs
+        from subiso._pickling import structs
 
         return structs.reduce_struct(cls)
     beginning = beginning_of(cls)

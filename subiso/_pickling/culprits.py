@@ -8,7 +8,7 @@ that leads back to its parent is not to blame for another child.
 import sys
 from types import CodeType, FunctionType, MethodType, ModuleType
 
-from subiso import functions, references
+from subiso._pickling import functions, references
 from subiso.errors import SendError
 
 TYPE_CHECKING = False
@@ -123,7 +123,7 @@ def _children(obj: "Any") -> "Iterator[tuple[str, Any]]":
 def _children_of_function(function: FunctionType) -> "Children":
     if references.is_reference(function):
         return
-    from subiso import definitions
+    from subiso._pickling import definitions
 
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
@@ -141,7 +141,7 @@ def _children_of_function(function: FunctionType) -> "Children":
 def _children_of_class(cls: type) -> "Children":
     if references.is_reference(cls):
         return
-    from subiso import classes
+    from subiso._pickling import classes
 
     attributes, annotations, *_ = classes.state_of(cls, {})
     yield from ((f".{name}", _unwrapped(value)) for name, value in attributes.items())

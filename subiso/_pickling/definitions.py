@@ -16,14 +16,14 @@ import marshal
 import sys
 from types import CellType, CodeType, FunctionType, MappingProxyType, ModuleType
 
-from subiso import functions, references
+from subiso._pickling import functions, references
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from subiso.functions import Pickler
+    from subiso._pickling.functions import Pickler
 
 _IDENTITY = ("__name__", "__package__", "__path__", "__file__")  # what imports inside a function look up in its globals
 _MODULE_ONLY = frozenset({"__builtins__", "__cached__", "__loader__", "__spec__"})

@@ -7,13 +7,13 @@ Pickle calls a Struct's class with the values. That never ends where a Struct le
 from operator import attrgetter
 from types import FunctionType
 
-from subiso import classes, definitions, functions
+from subiso._pickling import classes, definitions, functions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from subiso.functions import Pickler, Reducer
+    from subiso._pickling.functions import Pickler, Reducer
 
 functions.own_namespaces.add(id(globals()))
 

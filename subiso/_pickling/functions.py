@@ -21,15 +21,15 @@ from types import (
     ModuleType,
 )
 
-from subiso import references
-from subiso.references import is_reference
+from subiso._pickling import references
+from subiso._pickling.references import is_reference
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from subiso.definitions import Scope
+    from subiso._pickling.definitions import Scope
 
     Reducer = Callable[["Pickler", Any], Any]
     _Kit = tuple["Pickler", Callable[[object], None], Callable[[], None], "_Chunks", list[memoryview]]
@@ -201,7 +201,7 @@ def _taking_out(buffers: list[memoryview]) -> "Callable[[Any], bool]":
 def _reduce_function(pickler: Pickler, function: FunctionType) -> "Any":
     if id(function.__globals__) in own_namespaces or is_reference(function):
         return NotImplemented
-    from subiso import definitions
+    from subiso._pickling import definitions
 
     return definitions.reduce_function(pickler, function)
 
@@ -209,7 +209,7 @@ def _reduce_function(pickler: Pickler, function: FunctionType) -> "Any":
 def _reduce_class(pickler: Pickler, cls: type) -> "Any":
     if is_reference(cls):
         return NotImplemented
-    from subiso import classes
+    from subiso._pickling import classes
 
     return classes.reduce_class(pickler, cls)
 
@@ -247,21 +247,21 @@ def _deferred(module: str, name: str) -> "Reducer":
     return reduce
 
 
-_reduce_named = _deferred("subiso.names", "reduce_named")
-_reduce_member = _deferred("subiso.classes", "reduce_member")
-_reduce_view = _deferred("subiso.definitions", "reduce_view")
-_reduce_wrapped = _deferred("subiso.definitions", "reduce_wrapped")
-_reduce_descriptor = _deferred("subiso.definitions", "reduce_descriptor")
+_reduce_named = _deferred("subiso._pickling.names", "reduce_named")
+_reduce_member = _deferred("subiso._pickling.classes", "reduce_member")
+_reduce_view = _deferred("subiso._pickling.definitions", "reduce_view")
+_reduce_wrapped = _deferred("subiso._pickling.definitions", "reduce_wrapped")
+_reduce_descriptor = _deferred("subiso._pickling.definitions", "reduce_descriptor")
 
 _REDUCERS: "dict[type, Reducer]" = {
     FunctionType: _reduce_function,
     type: _reduce_class,
     MethodType: _reduce_method,
-    ModuleType: _deferred("subiso.definitions", "reduce_module"),
-    CellType: _deferred("subiso.definitions", "reduce_cell"),
-    CodeType: _deferred("subiso.definitions", "reduce_code"),
-    MappingProxyType: _deferred("subiso.definitions", "reduce_proxy"),
-    property: _deferred("subiso.definitions", "reduce_property"),
+    ModuleType: _deferred("subiso._pickling.definitions", "reduce_module"),
+    CellType: _deferred("subiso._pickling.definitions", "reduce_cell"),
+    CodeType: _deferred("subiso._pickling.definitions", "reduce_code"),
+    MappingProxyType: _deferred("subiso._pickling.definitions", "reduce_proxy"),
+    property: _deferred("subiso._pickling.definitions", "reduce_property"),
     classmethod: _reduce_wrapped,
     staticmethod: _reduce_wrapped,
     GetSetDescriptorType: _reduce_descriptor,
@@ -270,8 +270,8 @@ _REDUCERS: "dict[type, Reducer]" = {
     type({}.values()): _reduce_view,
     type({}.items()): _reduce_view,
 }
-_reduce_weak = _deferred("subiso.definitions", "reduce_weak")
-_reduce_options = _deferred("subiso.structs", "reduce_options")
+_reduce_weak = _deferred("subiso._pickling.definitions", "reduce_weak")
+_reduce_options = _deferred("subiso._pickling.structs", "reduce_options")
 _REDUCERS_BY_NAME: "dict[tuple[str, str], Reducer]" = {  # so as not to import their modules
     ("functools", "_lru_cache_wrapper"): _reduce_named,
     ("typing", "TypeVar"): _reduce_named,
@@ -279,7 +279,7 @@ _REDUCERS_BY_NAME: "dict[tuple[str, str], Reducer]" = {  # so as not to import t
     ("typing", "TypeVarTuple"): _reduce_named,
     ("typing", "TypeAliasType"): _reduce_named,
     ("typing", "NewType"): _reduce_named,
-    ("functools", "partialmethod"): _deferred("subiso.names", "reduce_partial_method"),
+    ("functools", "partialmethod"): _deferred("subiso._pickling.names", "reduce_partial_method"),
     ("_weakrefset", "WeakSet"): _reduce_weak,
     ("weakref", "WeakKeyDictionary"): _reduce_weak,
     ("weakref", "WeakValueDictionary"): _reduce_weak,
@@ -313,7 +313,7 @@ def _find_reducer_by_metaclass(kind: type, kinds: _Kinds) -> "Reducer | None":
     if "enum" in modules and issubclass(type(kind), modules["enum"].EnumType):
         return None if is_reference(kind) else _reduce_member
     if is_struct(kind):
-        from subiso import structs
+        from subiso._pickling import structs
 
         kinds.met_structs = True
         return structs.reducer_for(kind, kinds.cyclic_structs)
@@ -330,6 +330,6 @@ def reset() -> None:
     """Forget every module, class and function; called between the lives of an interpreter."""
     references.reset()
     _idle.clear()
-    for name in ("subiso.definitions", "subiso.classes"):
+    for name in ("subiso._pickling.definitions", "subiso._pickling.classes"):
         if name in sys.modules:
             sys.modules[name].reset()

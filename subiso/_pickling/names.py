@@ -1,13 +1,13 @@
 """What pickle knows by name only, or not at all: taken apart into what it was made from."""
 
-from subiso import classes, definitions, functions, references
+from subiso._pickling import classes, definitions, functions, references
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from subiso.functions import Pickler
+    from subiso._pickling.functions import Pickler
 
 functions.own_namespaces.add(id(globals()))
 
