@@ -106,9 +106,8 @@ class Body:
 
             if inspect.iscoroutine(result):
                 result = self._run_coroutine(result)
-        from subiso import listening
-
-        listening.serve(self._node)
+        if "subiso.listening" in sys.modules:
+            sys.modules["subiso.listening"].serve(self._node)
         _join_threads()
         return result
 

@@ -18,7 +18,7 @@ from time import monotonic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import CodeType
+    from types import CodeType, FrameType
 
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _STDLIB = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
@@ -54,6 +54,7 @@ class Interrupter:
         self.tainted = False
         self._next = 0.0
         self._tool: int | None = None
+        self._kernel = get_ident()  # the thread that makes this object; nothing is raised in it
 
     def start(self) -> None:
         """Begin to raise."""
@@ -101,14 +102,24 @@ class Interrupter:
 
     def _on_event(self, code: "CodeType", *_: object) -> None:
         name = code.co_filename
-        if name.startswith((_OURS, "<frozen importlib")):
+        if name.startswith((_OURS, "<frozen importlib")) or get_ident() == self._kernel:
             return
         if self.stage == ONCE:
             if get_ident() in _unwinding or _is_stdlib(name) or _is_being_cancelled():
                 return
-        elif self.stage == ALWAYS and _is_stdlib(name):
+        elif _is_stdlib(name) and (self.stage == ALWAYS or not _is_called_by_user(sys._getframe(1))):
             return
         raise unwind()
+
+
+def _is_called_by_user(frame: "FrameType | None") -> bool:
+    """Return whether the user's code called this code: not so where a thread begins or ends, or subiso waits."""
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if not name.startswith(_OURS) and not _is_stdlib(name):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _is_being_cancelled() -> bool:

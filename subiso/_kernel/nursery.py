@@ -69,6 +69,7 @@ class _Berth:
         self.thread: threading.Thread | None = None
         self.number = 0  # of the isolate that it was lent to last
         self.name = ""
+        self.ready = False  # whether its kernel has begun to work
         self.used = False
         self.disposable = False  # to be retired after this isolate
         self.promised = False  # lent while it was being scrubbed, which then failed
@@ -164,7 +165,7 @@ class Nursery:
 
     def _boot(self, berth: _Berth) -> _Berth:
         """Make an interpreter in a vacant slot."""
-        berth.state, berth.used, berth.disposable = BOOTING, False, False
+        berth.state, berth.ready, berth.used, berth.disposable = BOOTING, False, False, False
         berth.thread = threading.Thread(target=self._live, args=(berth,), name=f"subiso-{berth.slot}", daemon=True)
         try:
             berth.thread.start()
@@ -189,7 +190,12 @@ class Nursery:
                 )
             )
         except BaseException as error:
-            self._refuse(berth, f"the interpreter could not be started: {error}")
+            if berth.ready:  # its kernel has died; its threads may be there still, so it cannot be closed
+                interpreter = None
+                self._mourn(berth)
+                sys.excepthook(*sys.exc_info())
+            else:
+                self._refuse(berth, f"the interpreter could not be started: {error}")
         finally:
             try:
                 if interpreter is not None:
@@ -228,6 +234,10 @@ class Nursery:
             __import__(module)
             sys.modules[module].refuse(data, reason)
         mailbox.park()
+        self._mourn(berth)
+
+    def _mourn(self, berth: _Berth) -> None:
+        """Say that the isolate in this slot has ended, in place of its interpreter."""
         self._arena.words[Arena.home(berth.slot) + ISOLATE] = 0
         self.node.mailbox.announce_end(berth.slot)
 
@@ -244,6 +254,7 @@ class Nursery:
 
     def _handle(self, operation: str, number: int, facts: "list[Any]") -> None:
         if operation == nodes.READY:
+            self._berths[number - 1].ready = True
             self._became_idle(self._berths[number - 1], recyclable=True)
         elif operation == nodes.IDLE:
             berth = self._berths[number - 1]

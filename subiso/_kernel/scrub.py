@@ -40,27 +40,32 @@ _MISSING = object()
 
 
 class Farewell:
-    """The ``atexit`` of one isolate after another: what is registered runs when the isolate ends."""
+    """The ``atexit`` of one isolate after another: what is registered runs when the isolate ends.
+
+    What a module registers that stays loaded runs at every end from then on (``logging`` closes its handlers so).
+    """
 
     def __init__(self) -> None:
-        self._calls: list[tuple[Callable[..., object], tuple[Any, ...], dict[str, Any]]] = []
+        self._calls: list[tuple[bool, Callable[..., object], tuple[Any, ...], dict[str, Any]]] = []
         atexit.register = self.register
         atexit.unregister = self.unregister
 
     def register(self, func: "Callable[..., Any]", /, *args: "Any", **kwargs: "Any") -> "Callable[..., Any]":
-        self._calls.append((func, args, kwargs))
+        caller = sys.modules.get(sys._getframe(1).f_globals.get("__name__", ""))
+        self._calls.append((caller is not None and _is_kept(caller), func, args, kwargs))
         return func
 
     def unregister(self, func: "Callable[..., object]", /) -> None:
-        self._calls = [call for call in self._calls if call[0] != func]
+        self._calls = [call for call in self._calls if call[1] != func]
 
     def run(self) -> None:
         """Call everything that was registered, last first; what raises is reported and does not stop the rest."""
         again = []
         while self._calls:
-            func, args, kwargs = self._calls.pop()
-            if _is_kept(sys.modules.get(getattr(func, "__module__", None) or "")):
-                again.append((func, args, kwargs))  # a module that stays loaded expects this at every end
+            call = self._calls.pop()
+            stays, func, args, kwargs = call
+            if stays:
+                again.append(call)
             try:
                 func(*args, **kwargs)
             except IsolateKilled:
@@ -81,6 +86,7 @@ class Baseline:
         self._builtins = dict(vars(builtins))
         self._warnings = _warnings_state()
         self._main = sys.modules["__main__"]
+        self._empty_main()
         gc.collect()
         gc.freeze()  # so that the collections to come look only at what isolates make
 
@@ -105,10 +111,13 @@ class Baseline:
         gc.collect()
         gc.freeze()
 
-    def _forget_modules(self) -> None:
-        sys.modules["__main__"] = self._main
+    def _empty_main(self) -> None:
         for name in [name for name in vars(self._main) if not name.startswith("__")]:
             del vars(self._main)[name]
+
+    def _forget_modules(self) -> None:
+        sys.modules["__main__"] = self._main
+        self._empty_main()
         for name, module in list(sys.modules.items()):
             if name not in self._modules and not _is_kept(module):
                 del sys.modules[name]

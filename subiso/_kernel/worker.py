@@ -140,8 +140,8 @@ class _Worker:
     def _recycle(self, ended: int) -> None:
         """Make the interpreter ready for its next isolate, and say so; or say that it is not fit for another one."""
         node = self._node
-        self._body.join()
         self._interrupter.stop()
+        self._body.join()
         node.wakers.clear()
         node.locals.clear()
         own = threading.current_thread(), threading.main_thread()
