@@ -1,8 +1,8 @@
 """How long does a small typed message take there and back? An isolate beside a process with `multiprocessing.Pipe`.
 
 Flat out: the next message leaves when the last one is back. Paced: one message every five milliseconds, so that the
-other side has gone to sleep. Each opponent is measured while the other is not there, several times in turn; the ratio is
-that of the medians of one and the same turn.
+other side has gone to sleep. Each opponent is measured while the other is not there, several times in turn; the ratio
+is that of the medians of one and the same turn.
 """
 
 import argparse

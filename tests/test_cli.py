@@ -216,6 +216,17 @@ def test_ways_can_be_left(way: "ways.Way", tree: Path) -> None:
         next(results)
 
 
+def test_isolates_notice_that_one_has_left(monkeypatch: pytest.MonkeyPatch, tree: Path) -> None:
+    """An isolate that ends without an error and without its results is noticed."""
+
+    def leave(results: object) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(ways, "_work", leave)
+    with pytest.raises(RuntimeError, match="work undone"):
+        list(ways.isolates([[str(tree / "empty.py")]], 2))
+
+
 def test_peak_memory() -> None:
     """What is allocated while memory is watched is seen."""
     with measuring.PeakMemory() as memory:

@@ -32,6 +32,7 @@ SIZE = _RINGS + SLOTS * SLOTS * RING
 
 # Words of a home.
 ISOLATE = 0  # which isolate lives here; 0: none
+LEAVING = 2  # which isolate is about to end here: it has only its last words to say
 SERIAL = 1  # how many ports were ever opened here
 SLEEPING = 8  # whether somebody here must be woken by the doorbell (a cache line of its own)
 DOORBELL = 16  # the descriptor that wakes this slot

@@ -13,11 +13,11 @@ import itertools
 import os
 import sys
 import threading
-from time import monotonic
+from time import monotonic, sleep
 
 from subiso._kernel import doorbell, exits, forks, interpreters, links, protocol
 from subiso._kernel import node as nodes
-from subiso._kernel.arena import CONTROL, DOORBELL, ISOLATE, SLOTS, Arena, address_of
+from subiso._kernel.arena import CONTROL, DOORBELL, ISOLATE, LEAVING, SLOTS, Arena, address_of
 from subiso._kernel.mailbox import Mailbox
 from subiso._kernel.node import ControlPipe, Node
 
@@ -31,6 +31,8 @@ sys.path[:] = {path!r}
 from subiso._kernel.worker import main
 main({slot}, {descriptor}, {control}, {doorbell})
 """
+
+_LAST_WORDS = 0.002  # seconds that an isolate which is about to end is waited for
 
 BOOTING, IDLE, BUSY, RETIRING, GONE = "booting", "idle", "busy", "retiring", "gone"
 
@@ -144,8 +146,18 @@ class Nursery:
         return None
 
     def _take_recycling(self) -> _Berth | None:
-        """Lend an interpreter that is being scrubbed: the job waits in its slot's ring for a millisecond or so."""
+        """Lend an interpreter that is being scrubbed: the job waits in its slot's ring for a millisecond or so.
+
+        Whoever has just been given a result finds its isolate about to end: that is worth waiting for, too.
+        """
+        words = self._arena.words
+        deadline = monotonic() + _LAST_WORDS
         for berth in self._berths:
+            home = Arena.home(berth.slot)
+            while berth.state == BUSY and words[home + LEAVING] == words[home + ISOLATE] == berth.number:
+                if monotonic() > deadline:
+                    break
+                sleep(0)
             if self._is_recycling(berth) and not berth.disposable:
                 return berth
         return None

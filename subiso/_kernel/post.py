@@ -146,12 +146,12 @@ class Post:
     def _read(self, flag: int) -> None:
         """Read the ring of one sender, whose dirty flag is at ``flag``."""
         sender = flag - self._dirty
-        reader = self._readers.get(sender) or self._reader(sender)
         memory = self.arena.memory
         events: list[Waitable] = []
         memory[flag] = 0
         try:
             with self._lock:  # which is a fence: what is published from now on sets the flag again
+                reader = self._readers.get(sender) or self._reader(sender)
                 others = reader.read(self.inboxes, events)
                 if others:
                     self._route(others, events)
@@ -160,7 +160,7 @@ class Post:
         except BaseException:
             memory[flag] = 1  # Ctrl-C: the rest is for the next one
             raise
-        if events:
+        finally:
             for waitable in events:
                 waitable.notify()
 
@@ -236,7 +236,10 @@ class Post:
 
     def _hold(self, inbox: Inbox, slot: int, number: int) -> None:
         if (slot, number) not in inbox.holders:
-            inbox.holders.add((slot, number))
+            # Those that have ended are forgotten; the set is replaced, for somebody may be walking through it.
+            words = self.arena.words
+            living = [(one, its) for one, its in inbox.holders if words[Arena.home(one) + ISOLATE] == its]
+            inbox.holders = {*living, (slot, number)}
             self._watch(slot, number, inbox)
 
     def has_senders(self, inbox: Inbox) -> bool:
@@ -246,7 +249,7 @@ class Post:
             return True
         words = self.arena.words
         # A plain loop: dropping a generator half-way runs code in its deallocation, where a Ctrl-C would be lost.
-        for slot, number in holders:  # noqa: SIM110
+        for slot, number in tuple(holders):  # noqa: SIM110
             if words[Arena.home(slot) + ISOLATE] == number:
                 return True
         return False

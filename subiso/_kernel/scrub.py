@@ -11,6 +11,7 @@ import builtins
 import gc
 import os
 import sys
+import warnings
 
 from subiso._kernel.interrupt import IsolateKilled
 
@@ -148,23 +149,13 @@ def _is_installed(path: str) -> bool:
     return path.startswith(_STDLIB) or "site-packages" in path or "dist-packages" in path
 
 
-def _warnings_state() -> "tuple[Any, ...] | None":
-    module = sys.modules.get("warnings")
-    return module and (list(module.filters), module.showwarning, module.formatwarning)  # type: ignore[return-value]
+def _warnings_state() -> "tuple[Any, ...]":
+    return list(warnings.filters), warnings.showwarning, warnings.formatwarning
 
 
-def _restore_warnings(state: "tuple[Any, ...] | None") -> None:
-    module: Any = sys.modules.get("warnings")
-    if module is None:
-        return
-    if state is None:
-        module.resetwarnings()
-        for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
-            module.simplefilter("ignore", category)
-        module.filterwarnings("default", category=DeprecationWarning, module="__main__")
-        return
+def _restore_warnings(state: "tuple[Any, ...]") -> None:
+    module: Any = warnings
     filters, module.showwarning, module.formatwarning = state
-    module.filters[:] = filters
     module.onceregistry.clear()
     module.simplefilter("default", UserWarning)  # any call that tells the C side that the filters have changed
     module.filters[:] = filters

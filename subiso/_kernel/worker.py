@@ -16,7 +16,7 @@ from _thread import stack_size
 
 from subiso._kernel import extensions, links
 from subiso._kernel import node as nodes
-from subiso._kernel.arena import ISOLATE, Arena
+from subiso._kernel.arena import ISOLATE, LEAVING, Arena
 from subiso._kernel.interrupt import Interrupter, IsolateKilled
 from subiso._kernel.node import ControlPipe, Node
 from subiso._kernel.scrub import Baseline, Farewell
@@ -43,7 +43,11 @@ def main(slot: int, descriptor: int, control: int, doorbell: int) -> None:
     nodes.install(node)
     stack_size(BODY_STACK)
     threading.current_thread().name = "subiso-kernel"
-    _Worker(node, ControlPipe(control)).live()
+    worker = _Worker(node, ControlPipe(control))
+    try:
+        worker.live()
+    finally:
+        node.mailbox.park()
 
 
 class _Worker:
@@ -77,7 +81,6 @@ class _Worker:
                     self._retiring = True
         node.mailbox.stop_waits()
         self._body.join()
-        node.mailbox.park()
 
     # -- the body's thread ---------------------------------------------------------------------------------------------
 
@@ -108,6 +111,7 @@ class _Worker:
             if attendant is not None:
                 attendant.stop()
             node.mailbox.close_ports()
+            node.arena.words[Arena.home(node.slot) + LEAVING] = node.number
             if program is not None:
                 program.last_words()
         except BaseException as error:

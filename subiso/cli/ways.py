@@ -81,11 +81,11 @@ def isolates(chunks: list[list[str]], workers: int) -> "Results":
     """Work in isolates: each asks for a chunk whenever it has none.
 
     Raises:
-        RuntimeError: an isolate failed; the text is its traceback.
+        RuntimeError: an isolate failed, and the text is its traceback; or one ended with work undone.
     """
     from subiso import Isolate, ReceivePort
 
-    remaining = iter(chunks)
+    remaining, missing = iter(chunks), len(chunks)
     results: ReceivePort[tuple[SendPort, list[Module]]] = ReceivePort()
     errors: ReceivePort[list[str]] = ReceivePort()
     with results, errors, contextlib.ExitStack() as running:
@@ -96,9 +96,12 @@ def isolates(chunks: list[list[str]], workers: int) -> "Results":
         for tasks, modules in results:  # until every isolate has ended
             tasks.send(next(remaining, None))
             if modules:
+                missing -= 1
                 yield modules
         for _, traceback in errors:
             raise RuntimeError(f"an isolate failed:\n{traceback}")
+        if missing:
+            raise RuntimeError("an isolate ended with work undone")
 
 
 def _work(results: "SendPort") -> None:

@@ -1,0 +1,196 @@
+"""Streams of records between two slots: nothing is lost, doubled, torn or out of order, whatever the two sides do."""
+
+import os
+import random
+import threading
+
+import pytest
+
+from subiso._kernel import links, protocol
+from subiso._kernel.arena import Arena, address_of, memory_file
+from subiso._kernel.links import Reader, Writer
+from subiso._kernel.waitables import Inbox
+
+LONG = 20  # seconds: the bound of a wait that should be over at once
+SENDER, RECEIVER = 3, 5
+
+
+@pytest.fixture
+def arena():
+    """The shared memory, as its maker sees it."""
+    shared = Arena.create()
+    yield shared
+    shared.close()
+    os.close(shared.descriptor)
+
+
+@pytest.fixture
+def other(arena):
+    """The same memory, as another interpreter sees it."""
+    view = Arena(arena.descriptor)
+    yield view
+    view.close()
+
+
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
+class Receiver:
+    """The receiving side, with one open port."""
+
+    def __init__(self, arena):
+        self.arena = arena
+        self.inbox = Inbox(address_of(RECEIVER, 1, 20))
+        self.reader = Reader(arena, SENDER, RECEIVER)
+
+    def read(self):
+        """Return what has come since the last call, as kinds and payloads."""
+        assert not self.reader.read({self.inbox.address: self.inbox}, [])
+        messages = list(self.inbox.messages)
+        self.inbox.messages.clear()
+        return messages
+
+    def replace(self):
+        """Leave the stream to the next interpreter in this slot."""
+        self.reader.park()
+        self.reader = Reader(self.arena, SENDER, RECEIVER)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("sizes", [(0, 200), (0, 9000), (0, 300_000), (4000, 8100)])
+def test_random_streams(arena, other, seed, sizes):
+    """Whatever is written is read, in order, as both sides are replaced again and again.
+
+    When all is read the stream comes home to its ring, and has no descriptor left.
+    """
+    choose = random.Random(seed)
+    before = descriptors()
+    writer, receiver = Writer(arena, SENDER, RECEIVER), Receiver(other)
+    written, read, lag = [], [], choose.choice([0.1, 0.5, 0.9])
+    for _ in range(1500):
+        if choose.random() < 0.6:
+            size = choose.choice([0, 1, 7, 8, choose.randrange(*sizes) if choose.random() < 0.2 else 16])
+            kind, payload = choose.choice([protocol.PICKLE, protocol.TEXT]), choose.randbytes(size)
+            writer.write(kind, receiver.inbox.address, payload)
+            written.append((kind, payload))
+        elif choose.random() > lag:
+            read += receiver.read()
+        if choose.random() < 0.02:
+            writer.park()
+            writer = Writer(arena, SENDER, RECEIVER)
+        if choose.random() < 0.02:
+            receiver.replace()
+    read += receiver.read()
+    assert written == read
+    for _ in range(5000):  # however long the segment is that the stream is in
+        writer.write(protocol.BYTES, receiver.inbox.address, bytes(4000))
+        assert receiver.read() == [(protocol.BYTES, bytes(4000))]
+    assert descriptors() == before
+
+
+def test_both_sides_at_once(arena, other):
+    """A reader that reads while a writer writes sees every record whole and in order."""
+    n, seen = 20_000, []
+    receiver = Receiver(other)
+
+    def write():
+        writer = Writer(arena, SENDER, RECEIVER)
+        for i in range(n):
+            writer.write(protocol.BYTES, receiver.inbox.address, b"%d " % i * (i % 40))
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    while thread.is_alive():
+        seen += receiver.read()
+    seen += receiver.read()
+    assert seen == [(protocol.BYTES, b"%d " % i * (i % 40)) for i in range(n)]
+
+
+def test_several_threads_write(arena, other):
+    """Threads that write to one stream at once keep each its own order."""
+    receiver = Receiver(other)
+    writer = Writer(arena, SENDER, RECEIVER)
+
+    def write(name):
+        for i in range(2000):
+            writer.write(protocol.BYTES, receiver.inbox.address, b"%d %d" % (name, i))
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LONG)
+    seen = [tuple(map(int, payload.split())) for _, payload in receiver.read()]
+    assert len(seen) == 8000
+    assert sorted(seen, key=lambda entry: entry[0]) == [(name, i) for name in range(4) for i in range(2000)]
+
+
+def test_a_stream_outlives_its_writer(arena, other):
+    """What was written is read after the writer has left for good, even what lies in segments."""
+    receiver = Receiver(other)
+    payloads = [os.urandom(size) for size in (10, 5000, 100_000, 250_000, 20)]
+    writer = Writer(arena, SENDER, RECEIVER)
+    for payload in payloads:
+        writer.write(protocol.BYTES, receiver.inbox.address, payload)
+    writer.park()
+    assert [payload for _, payload in receiver.read()] == payloads
+
+
+def test_records_without_a_port_are_given_back(arena, other):
+    """Records for ports that are not open come back to the caller, and the others are delivered."""
+    receiver = Receiver(other)
+    writer = Writer(arena, SENDER, RECEIVER)
+    writer.write(protocol.BYTES, 12345, b"lost")
+    writer.write(protocol.BYTES, receiver.inbox.address, b"found")
+    writer.write(protocol.GRANT, receiver.inbox.address, bytes(16))
+    others = receiver.reader.read({receiver.inbox.address: receiver.inbox}, [])
+    assert others == [
+        (protocol.BYTES, 12345, b"lost"),
+        (protocol.GRANT, receiver.inbox.address, bytes(16)),
+    ]
+    assert list(receiver.inbox.messages) == [(protocol.BYTES, b"found")]
+
+
+def test_streams_of_different_pairs_are_apart(arena, other):
+    """Each pair of slots has a stream of its own."""
+    writers = {pair: Writer(arena, *pair) for pair in [(1, 2), (2, 1), (1, 3), (3, 1)]}
+    address = address_of(2, 1, 20)
+    for pair, writer in writers.items():
+        writer.write(protocol.BYTES, address, b"%d to %d" % pair)
+    for pair in writers:
+        inbox = Inbox(address)
+        assert not Reader(other, *pair).read({address: inbox}, [])
+        assert list(inbox.messages) == [(protocol.BYTES, b"%d to %d" % pair)]
+
+
+@pytest.mark.parametrize("sizes", [(0,), (1,), (links.LARGE,), (links.LARGE, 0, 63, 64, 65, 1 << 20)])
+def test_large_messages(sizes):
+    """A message in a memory file of its own comes out with its body and buffers, and holds nothing when these are gone."""
+    before = descriptors()
+    body, *buffers = (os.urandom(size) for size in sizes)
+    payload = links.pack_large(protocol.PICKLE, body, [memoryview(buffer) for buffer in buffers])
+    assert descriptors() == before + 1
+    kind, read, parts = links.unpack(protocol.LARGE, payload)
+    assert (kind, bytes(read), [bytes(part) for part in parts]) == (protocol.PICKLE, body, buffers)
+    if parts:
+        parts[-1][:1] = b"!"  # the receiver's own memory
+    del read, parts
+    assert descriptors() == before
+
+
+def test_large_messages_that_nobody_reads():
+    """A large message that is dropped takes its descriptor with it."""
+    before = descriptors()
+    links.discard(protocol.LARGE, links.pack_large(protocol.BYTES, b"x" * links.LARGE, []))
+    links.discard(protocol.BYTES, b"small")
+    assert descriptors() == before
+
+
+def test_memory_files_are_zero():
+    """A new memory file has the size that was asked for, and nothing in it."""
+    descriptor = memory_file("test", 10_000)
+    try:
+        assert os.read(descriptor, 20_000) == bytes(10_000)
+    finally:
+        os.close(descriptor)
