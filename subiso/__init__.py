@@ -11,12 +11,13 @@ The map of the package, from policy down to mechanism; imports point downwards o
     _pickling/                  functions, classes and Structs by value
     _kernel/                    what makes isolates run; it knows no policy
         nursery  worker             interpreters: made and lent in main; lived in
-        forks  exits  scrub  interrupt  extensions (copies  pyinit  capi  sharing  elf)  interpreters
+        forks  exits  scrub  interrupt  extensions (copies  pyinit  capi  sharing  elf)
         attendant  waiting  output  setting
         node                        this interpreter's place among the others
         mailbox  post  waitables    how threads wait; what arrives and is sent; what is waited for
         links  semaphore            streams of records through shared memory
         arena  doorbell  protocol   where everything lies; waking; what travels
+        interpreters                the only file that knows Python versions
     cli/                        the command line
 
 Names are loaded when they are first used: inside an isolate only what it needs is imported.

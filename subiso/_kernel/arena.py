@@ -17,6 +17,8 @@ import mmap
 import os
 from _thread import allocate_lock
 
+from subiso._kernel.interpreters import MAP_OPTIONS
+
 SLOTS = 1040  # main, a thousand isolates, and spares
 PORTS = 16384  # open ports per slot
 RING = 8192  # bytes of the ring between two slots, its control words included
@@ -63,7 +65,7 @@ class Arena:
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        self.memory = mmap.mmap(descriptor, SIZE)
+        self.memory = map_file(descriptor, SIZE)
         self.words = memoryview(self.memory).cast("Q")
         self._fence = allocate_lock()
 
@@ -106,6 +108,11 @@ class Arena:
     def ring(sender: int, receiver: int) -> int:
         """Return where the ring from one slot to another begins."""
         return _RINGS + (receiver * SLOTS + sender) * RING
+
+
+def map_file(descriptor: int, size: int) -> mmap.mmap:
+    """Map a memory file; the mapping does not need the descriptor any more."""
+    return mmap.mmap(descriptor, size, **MAP_OPTIONS)
 
 
 def memory_file(name: str, size: int) -> int:

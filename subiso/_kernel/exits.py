@@ -99,7 +99,7 @@ class _LastBreath:
 
 def finish(everything_closed: bool) -> None:
     """Have the program end before its finalization goes wrong, where it would."""
-    if everything_closed and not interpreters.EXIT_NEEDS_HELP:
+    if everything_closed and (_tool is None or not interpreters.EXIT_NEEDS_HELP):
         return
     code = _exit_code & 0xFF
     sys.last_value = _LastBreath(code)  # type: ignore[assignment]

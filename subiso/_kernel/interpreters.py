@@ -74,6 +74,9 @@ IMPORT_IN_MAIN_FIRST: tuple[str, ...] = (
 # Whether a process in which isolates have lived may abort in its finalization, so that it must end without one.
 EXIT_NEEDS_HELP = sys.version_info < (3, 13)
 
+MAP_OPTIONS = {"trackfd": False} if sys.version_info >= (3, 13) else {}
+"""Arguments of `mmap.mmap` with which a mapping keeps no descriptor; on 3.12 each keeps one."""
+
 COPIES_BY_PYINIT = sys.version_info >= (3, 13)
 """Since 3.13 the import machinery runs a single-phase ``PyInit`` in main: a copy's must be called from the isolate."""
 

@@ -14,13 +14,12 @@ Guarantees
 A descriptor in a record belongs to whoever reads the record: the reader closes a segment's when the stream leaves it.
 """
 
-import mmap
 import os
 import struct
 from _thread import allocate_lock
 
 from subiso._kernel import arena, doorbell, protocol
-from subiso._kernel.arena import Arena, memory_file
+from subiso._kernel.arena import Arena, map_file, memory_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ class Segment:
     def __init__(self, descriptor: int, size: int) -> None:
         self.descriptor = descriptor
         self.size = size
-        self.memory = mmap.mmap(descriptor, size)
+        self.memory = map_file(descriptor, size)
         self.words = memoryview(self.memory).cast("Q")
 
     def unmap(self) -> None:
@@ -277,7 +276,7 @@ def pack_large(kind: int, body: bytes, buffers: list[memoryview]) -> bytes:
     size = sum(length + _ALIGNMENT - 1 & -_ALIGNMENT for length in lengths)
     descriptor = memory_file("subiso-message", max(size, 1))
     try:
-        memory = mmap.mmap(descriptor, max(size, 1))
+        memory = map_file(descriptor, max(size, 1))
         place = 0
         parts: list[bytes | memoryview] = [body, *buffers]
         for part, length in zip(parts, lengths, strict=True):
@@ -296,7 +295,7 @@ def unpack(kind: int, payload: bytes) -> "tuple[int, bytes | memoryview, list[me
         return kind, payload, []
     descriptor, size, kind, *lengths = memoryview(payload).cast("Q")
     try:
-        whole = memoryview(mmap.mmap(descriptor, max(size, 1)))
+        whole = memoryview(map_file(descriptor, max(size, 1)))
     finally:
         os.close(descriptor)
     parts = []

@@ -318,7 +318,8 @@ class Nursery:
 
     def living(self) -> list[str]:
         """Name the isolates that have not ended."""
-        return [berth.name for berth in self._berths if berth.state == BUSY and not self._is_recycling(berth)]
+        living = [berth for berth in self._berths if berth.state == BUSY and not self._is_recycling(berth)]
+        return [berth.name for berth in sorted(living, key=lambda berth: berth.number)]
 
     def retire_idle(self, timeout: float) -> bool:
         """Close every interpreter in which no isolate lives; return whether that was done in ``timeout`` seconds."""

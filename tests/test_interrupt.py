@@ -1,0 +1,356 @@
+"""Killing Python code that runs: whatever it does, it is unwound, and its interpreter can be used again."""
+
+import threading
+
+import pytest
+
+from subiso import Isolate, IsolateKilled, ReceivePort
+from subiso._kernel import node as nodes
+from subiso._kernel import nursery as nurseries
+
+LONG = 20  # seconds: the bound of a wait that should be over at once
+
+
+def loop(port):
+    port.send("running")
+    try:
+        while True:
+            pass
+    finally:
+        port.send("finally")
+
+
+def loop_that_swallows(port):
+    port.send("running")
+    while True:
+        try:
+            while True:
+                pass
+        except BaseException:
+            pass
+
+
+def loop_that_catches_exceptions(port):
+    try:
+        while True:
+            try:
+                port.send("running")
+                while True:
+                    pass
+            except Exception:
+                pass
+    finally:
+        port.send("finally")
+
+
+def sum_a_generator(port):
+    import itertools
+
+    port.send("running")
+    try:
+        sum(x for x in itertools.count())
+    finally:
+        port.send("finally")
+
+
+def sort_with_a_key(port):
+    port.send("running")
+    try:
+        while True:
+            sorted(range(1_000_000), key=lambda x: -x)
+    finally:
+        port.send("finally")
+
+
+def hold_a_lock(port):
+    import threading
+
+    lock = threading.Lock()
+    port.send("running")
+    try:
+        with lock:
+            while True:
+                pass
+    finally:
+        port.send("finally" if lock.acquire(blocking=False) else "the lock is still held")
+
+
+def recurse(port):
+    def down():
+        down()
+
+    port.send("running")
+    try:
+        while True:
+            try:
+                down()
+            except RecursionError:
+                pass
+    finally:
+        port.send("finally")
+
+
+def comprehend(port):
+    port.send("running")
+    try:
+        while True:
+            [x * x for x in range(1000)]
+    finally:
+        port.send("finally")
+
+
+def match_forever(port):
+    port.send("running")
+    try:
+        x = 1
+        while x:
+            x = x ^ 2 or 1
+    finally:
+        port.send("finally")
+
+
+def clean_up_for_long(port):
+    try:
+        port.send("running")
+        while True:
+            pass
+    finally:
+        while True:  # is interrupted too
+            pass
+
+
+def import_endless_module(port):
+    port.send("running")
+    exec("while True: pass")
+
+
+def run_threads(port):
+    import threading
+
+    def work():
+        try:
+            port.send("thread")
+            while True:
+                pass
+        finally:
+            port.send("finally")
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    port.send("running")
+    for thread in threads:
+        thread.join()
+
+
+async def await_forever(port):
+    import asyncio
+
+    try:
+        port.send("running")
+        await asyncio.sleep(1000)
+    finally:
+        port.send("finally")
+
+
+async def await_busily(port):
+    import asyncio
+
+    try:
+        port.send("running")
+        while True:
+            await asyncio.sleep(0)
+    finally:
+        port.send("finally")
+
+
+async def await_and_swallow(port):
+    import asyncio
+
+    port.send("running")
+    while True:
+        try:
+            await asyncio.sleep(1000)
+        except BaseException:
+            pass
+
+
+async def compute_in_a_task(port):
+    import asyncio
+
+    async def compute():
+        try:
+            port.send("running")
+            while True:
+                pass
+        finally:
+            port.send("finally")
+
+    await asyncio.gather(compute(), asyncio.sleep(1000))
+
+
+def loop_in_the_standard_library(port):
+    import random
+
+    class Zero(random.Random):
+        getrandbits = (0).__mul__  # is called with a number of bits: the sample never finds a second element
+
+    port.send("running")
+    try:
+        Zero().sample(range(1_000_000), 2)
+    finally:
+        port.send("finally")
+
+
+ENDLESS = [
+    loop,
+    loop_that_catches_exceptions,
+    sum_a_generator,
+    sort_with_a_key,
+    hold_a_lock,
+    recurse,
+    comprehend,
+    match_forever,
+    await_forever,
+    await_busily,
+    compute_in_a_task,
+    loop_in_the_standard_library,
+]
+WITHOUT_FINALLY = [loop_that_swallows, clean_up_for_long, import_endless_module, await_and_swallow]
+
+
+@pytest.mark.parametrize("entry", ENDLESS + WITHOUT_FINALLY, ids=lambda entry: entry.__name__)
+def test_code_that_runs_is_stopped(entry):
+    """Endless Python code is unwound, its `finally` blocks run, and nothing is reported as an error."""
+    with ReceivePort() as port, ReceivePort() as ends:
+        isolate = Isolate.spawn(entry, port.send_port, on_exit=ends.send_port, on_error=ends.send_port)
+        assert port.receive(LONG) == "running"
+        isolate.kill()
+        assert isolate.join(LONG)
+        assert list(port) == (["finally"] if entry in ENDLESS else [])
+        assert list(ends) == [None]
+
+
+def test_threads_are_stopped():
+    """Every thread of a killed isolate is unwound, and its `finally` runs."""
+    with ReceivePort() as port:
+        isolate = Isolate.spawn(run_threads, port.send_port)
+        assert sorted(port.receive(LONG) for _ in range(3)) == ["running", "thread", "thread"]
+        isolate.kill()
+        assert isolate.join(LONG)
+        assert list(port) == ["finally"] * 2
+
+
+def test_the_exception_is_no_error_of_the_user():
+    """What unwinds the code is an IsolateKilled, which `except Exception` does not catch."""
+
+    def work(port):
+        try:
+            port.send("running")
+            while True:
+                pass
+        except BaseException as error:
+            port.send([type(error).__mro__[i].__name__ for i in range(2)])
+            raise
+
+    assert not issubclass(IsolateKilled, Exception)
+    with ReceivePort() as port:
+        isolate = Isolate.spawn(work, port.send_port)
+        assert port.receive(LONG) == "running"
+        isolate.kill()
+        assert list(port) == [["IsolateKilled", "BaseException"]]
+
+
+def test_nothing_is_left_behind():
+    """After a kill the interpreter is used again, unmonitored, and code in it runs undisturbed."""
+    with ReceivePort() as port:
+        for entry in (loop, sum_a_generator, await_forever):
+            isolate = Isolate.spawn(entry, port.send_port)
+            assert port.receive(LONG) == "running"
+            slot = isolate._slot
+            isolate.kill()
+            assert isolate.join(LONG)
+            wait_until_ready(slot)
+            used, tools = Isolate.run(look).result(LONG)
+            assert used == slot  # the interpreter used last is lent first
+            assert tools == [None] * 6
+
+
+def look():
+    import sys
+
+    return Isolate.current()._slot, [sys.monitoring.get_tool(i) for i in range(6)]
+
+
+def wait_until_ready(slot):
+    """Wait until the interpreter in a slot can be lent again."""
+    nursery = nurseries._nursery
+    with nursery._changed:
+        assert nursery._changed.wait_for(lambda: nursery._berths[slot - 1].state == nurseries.IDLE, LONG)
+
+
+def test_tools_of_the_user():
+    """An isolate that monitors itself can be killed, though it has taken every tool's place."""
+
+    def work(port):
+        import sys
+
+        for tool in range(6):
+            try:
+                sys.monitoring.use_tool_id(tool, f"user-{tool}")
+            except ValueError:
+                pass
+        port.send("running")
+        while True:
+            pass
+
+    with ReceivePort() as port:
+        isolate = Isolate.spawn(work, port.send_port)
+        assert port.receive(LONG) == "running"
+        isolate.kill()
+        assert isolate.join(LONG)
+    assert Isolate.run(look).result(LONG)[1] == [None] * 6
+
+
+def test_kills_one_after_another():
+    """Killing again and again, right after the start or later, leaves everything in working order."""
+    with ReceivePort(end_with_senders=False) as port:
+        for i in range(40):
+            isolate = Isolate.spawn(ENDLESS[i % 3], port.send_port)
+            if i % 2:
+                while port.receive(LONG) != "running":
+                    pass
+            isolate.kill()
+            assert isolate.join(LONG)
+    assert Isolate.run(sum, [1, 2, 3]).result(LONG) == 6
+
+
+def test_kills_at_once():
+    """Several isolates can be killed at the same time, from several threads."""
+    with ReceivePort() as port:
+        isolates = [Isolate.spawn(loop, port.send_port) for _ in range(4)]
+        assert [port.receive(LONG) for _ in isolates] == ["running"] * 4
+        threads = [threading.Thread(target=isolate.kill) for isolate in isolates * 2]
+        for thread in threads:
+            thread.start()
+        assert all(isolate.join(LONG) for isolate in isolates)
+        for thread in threads:
+            thread.join(LONG)
+        assert list(port) == ["finally"] * 4
+
+
+def test_a_kill_is_meant_for_one_isolate():
+    """A kill that comes too late does not touch the isolate that lives in the interpreter now."""
+    with ReceivePort() as port:
+        isolate = Isolate.spawn(loop, port.send_port)
+        assert port.receive(LONG) == "running"
+        isolate.kill()
+        assert isolate.join(LONG)
+        wait_until_ready(isolate._slot)
+        assert port.receive(LONG) == "finally"
+        with Isolate.spawn(loop, port.send_port) as successor:
+            assert successor._slot == isolate._slot
+            assert port.receive(LONG) == "running"
+            nodes.current().tell(isolate._slot, nodes.KILL, isolate._number)
+            assert Isolate.run(int).result(LONG) == 0
+            assert successor.is_alive
