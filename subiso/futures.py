@@ -56,8 +56,9 @@ class IsolateFuture[R](Future[R]):
 
     def _time_out(self) -> None:
         if not self.done():
-            self._kill()
+            # The outcome first: once it is killed, another thread may find that there will be no result.
             self._fail(IsolateTimeoutError(f"{self._name} took longer than it was allowed to, and was killed"))
+            self._kill()
 
     def _kill(self) -> None:
         if self._slot >= 0:

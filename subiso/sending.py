@@ -42,7 +42,7 @@ class SendPort:
         return port
 
     def send(self, message: object, timeout: float | None = None) -> None:
-        """Send a message: a deep copy of it arrives, in the order of sending.
+        """Send a message: a deep copy of it arrives, after everything that this isolate has sent there before.
 
         Never blocks unless the port is bounded and full.
 

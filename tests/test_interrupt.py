@@ -261,22 +261,8 @@ def test_the_exception_is_no_error_of_the_user():
         assert list(port) == [["IsolateKilled", "BaseException"]]
 
 
-def test_nothing_is_left_behind():
-    """After a kill the interpreter is used again, unmonitored, and code in it runs undisturbed."""
-    with ReceivePort() as port:
-        for entry in (loop, sum_a_generator, await_forever):
-            isolate = Isolate.spawn(entry, port.send_port)
-            assert port.receive(LONG) == "running"
-            slot = isolate._slot
-            isolate.kill()
-            assert isolate.join(LONG)
-            wait_until_ready(slot)
-            used, tools = Isolate.run(look).result(LONG)
-            assert used == slot  # the interpreter used last is lent first
-            assert tools == [None] * 6
-
-
 def look():
+    """Return the slot, and who monitors the interpreter in it."""
     import sys
 
     return Isolate.current()._slot, [sys.monitoring.get_tool(i) for i in range(6)]
@@ -287,6 +273,19 @@ def wait_until_ready(slot):
     nursery = nurseries._nursery
     with nursery._changed:
         assert nursery._changed.wait_for(lambda: nursery._berths[slot - 1].state == nurseries.IDLE, LONG)
+
+
+@pytest.mark.parametrize("entry", [loop, sum_a_generator, await_forever], ids=lambda entry: entry.__name__)
+def test_nothing_is_left_behind(entry):
+    """After a kill the interpreter is used again, unmonitored, and code in it runs undisturbed."""
+    with ReceivePort() as port:
+        isolate = Isolate.spawn(entry, port.send_port)
+        assert port.receive(LONG) == "running"
+        isolate.kill()
+        assert isolate.join(LONG)
+        wait_until_ready(isolate._slot)
+        # The interpreter used last is lent first.
+        assert Isolate.run(look).result(LONG) == (isolate._slot, [None] * 6)
 
 
 def test_tools_of_the_user():

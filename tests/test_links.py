@@ -166,7 +166,7 @@ def test_streams_of_different_pairs_are_apart(arena, other):
 
 @pytest.mark.parametrize("sizes", [(0,), (1,), (links.LARGE,), (links.LARGE, 0, 63, 64, 65, 1 << 20)])
 def test_large_messages(sizes):
-    """A message in a memory file of its own comes out with its body and buffers; when these are gone, nothing is held."""
+    """A message in a memory file of its own comes out with its body and buffers; then nothing is held."""
     before = descriptors()
     body, *buffers = (os.urandom(size) for size in sizes)
     payload = links.pack_large(protocol.PICKLE, body, [memoryview(buffer) for buffer in buffers])

@@ -250,6 +250,8 @@ class Nursery:
 
     def _mourn(self, berth: _Berth) -> None:
         """Say that the isolate in this slot has ended, in place of its interpreter."""
+        with self._lock:
+            berth.state = RETIRING  # not to be lent as one that is being scrubbed
         self._arena.words[Arena.home(berth.slot) + ISOLATE] = 0
         self.node.mailbox.announce_end(berth.slot)
 

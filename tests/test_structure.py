@@ -1,0 +1,131 @@
+"""The architecture, as far as it can be checked: what imports what, where versions are told apart, what is public."""
+
+import ast
+import importlib.metadata
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import subiso
+
+PACKAGE = Path(subiso.__file__).parent
+MODULES = {
+    ".".join(("subiso", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
+    for path in PACKAGE.rglob("*.py")
+}
+
+# From policy down to mechanism: a module may import what stands in its own line or further down.
+LAYERS = [
+    {"subiso.__main__"},
+    {"subiso.cli"},
+    {"subiso.isolate", "subiso.settings"},
+    {"subiso.listening", "subiso.futures"},
+    {"subiso.ports", "subiso.entry", "subiso.sending"},
+    {"subiso.failures", "subiso.messages", "subiso.typed"},
+    {"subiso._pickling"},
+    {"subiso.errors"},
+    {"subiso._kernel.nursery", "subiso._kernel.worker"},
+    {"subiso._kernel.attendant", "subiso._kernel.output", "subiso._kernel.waiting"},
+    {"subiso._kernel.node"},
+    {"subiso._kernel.mailbox"},
+    {"subiso._kernel.post"},
+    {"subiso._kernel.links", "subiso._kernel.semaphore", "subiso._kernel.waitables"},
+]
+# Policy that policy below it reaches when it is first needed: a port that is listened to.
+LAZY = {("subiso.ports", "subiso.listening"), ("subiso._kernel.node", "subiso._kernel.nursery")}
+HEAVY = ["msgspec", "asyncio", "typing", "re", "inspect", "logging", "dataclasses", "traceback", "enum", "ctypes"]
+
+
+def layer_of(module: str) -> int:
+    """Return the line of `LAYERS` where a module stands; what is named nowhere is at the bottom."""
+    for number, layer in enumerate(LAYERS):
+        if any(module == name or module.startswith(f"{name}.") for name in layer):
+            return number
+    return len(LAYERS)
+
+
+def imports_of(path: Path) -> set[str]:
+    """Return the modules of subiso that a file imports at run time, wherever in it."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = [ast.Pass()]
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            parts = {f"{node.module}.{name.name}" for name in node.names}
+            found |= {part if part in MODULES else node.module for part in parts}
+    return {name for name in found if name.split(".")[0] == "subiso" and name != "subiso"}
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {"subiso"}))
+def test_imports_point_downwards(module):
+    """A module imports only what stands beside it or below."""
+    upwards = {name for name in imports_of(MODULES[module]) if layer_of(name) < layer_of(module)}
+    assert {(module, name) for name in upwards} <= LAZY
+
+
+def test_the_kernel_knows_no_policy():
+    """Nothing of the kernel imports anything above it."""
+    for module, path in MODULES.items():
+        if module.startswith("subiso._kernel"):
+            assert {name for name in imports_of(path) if not name.startswith("subiso._kernel")} == set(), module
+
+
+def test_versions_are_told_apart_in_one_file():
+    """Only one file of the library mentions Python's version; the command line may print it."""
+    telling = {module for module, path in MODULES.items() if re.search("version_info|hexversion", path.read_text())}
+    assert telling == {"subiso._kernel.interpreters"}
+
+
+def test_the_worker_is_a_leaf():
+    """What runs in every isolate imports nothing that is costly or that only some messages need."""
+    code = f"import sys, subiso._kernel.worker; print([name for name in {HEAVY} if name in sys.modules])"
+    command = [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); {code}"]
+    outcome = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert outcome.stdout == "[]\n"
+
+
+def test_importing_makes_nothing():
+    """Importing the package starts no thread and loads none of its parts."""
+    code = (
+        "import sys, threading, subiso; "
+        "print(threading.active_count(), sorted(name for name in sys.modules if name.startswith('subiso.')))"
+    )
+    outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert outcome.stdout == "1 ['subiso._kernel', 'subiso._kernel.interpreters']\n"
+
+
+@pytest.mark.parametrize("name", subiso.__all__)
+def test_public_names(name):
+    """Every public name is there, says what it is, and shows itself as the package's."""
+    value = getattr(subiso, name)
+    assert value.__doc__
+    assert name in dir(subiso)
+
+
+def test_an_unknown_name():
+    """What the package does not have is an AttributeError, as everywhere."""
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        subiso.nonsense  # noqa: B018
+
+
+def test_the_reference_is_complete():
+    """The reference has every public name."""
+    reference = Path(__file__).parent.parent / "docs" / "reference" / "api.md"
+    documented = set(re.findall(r"auto(?:class|function|exception):: (\w+)", reference.read_text()))
+    assert documented == set(subiso.__all__)
+
+
+def test_the_version():
+    """The version is that of the distribution."""
+    try:
+        installed = importlib.metadata.version("subiso")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("the package is not installed here")
+    assert subiso.__version__ == installed
