@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -25,18 +26,18 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-def living() -> list[str]:
+def living() -> set[str]:
     """Name the isolates that have not ended, or whose interpreters are not yet ready for others."""
     nursery = nurseries._nursery
-    return [] if nursery is None else [one.name for one in nursery._berths if one.state == nurseries.BUSY]
+    return set() if nursery is None else {one.name for one in nursery._berths if one.state == nurseries.BUSY}
 
 
-def wait_until_idle(timeout: float = LONG) -> list[str]:
-    """Wait until no isolate lives; return the names of those that still do after ``timeout`` seconds."""
+def wait_for_ends(but: set[str]) -> set[str]:
+    """Wait until no isolate lives but those; return the names of the others that do after a long time."""
     if (nursery := nurseries._nursery) is not None:
         with nursery._changed:
-            nursery._changed.wait_for(lambda: not living(), timeout)
-    return living()
+            nursery._changed.wait_for(lambda: living() <= but, LONG)
+    return living() - but
 
 
 def open_ports() -> set[int]:
@@ -52,20 +53,12 @@ def foreign_threads() -> set[threading.Thread]:
     return {one for one in threading.enumerate() if one not in kernel and not one.name.startswith(STAYING)}
 
 
-def descriptors() -> int:
-    """Return how many descriptors the process has open."""
-    return len(os.listdir("/proc/self/fd"))
-
-
 @pytest.fixture(autouse=True)
 def leaves_nothing() -> Iterator[None]:
     """Fail the test that leaves isolates, threads or open ports behind."""
-    ports, threads = open_ports(), foreign_threads()
+    isolates, ports, threads = living(), open_ports(), foreign_threads()
     yield
-    alive = wait_until_idle()
-    if alive:
-        for berth in nurseries._nursery._berths:
-            nodes.current().tell(berth.slot, nodes.KILL, berth.number)
+    alive = wait_for_ends(isolates)
     if open_ports() - ports:
         gc.collect()  # a forgotten port may be part of a cycle
     left = foreign_threads() - threads
@@ -104,6 +97,8 @@ class Program(subprocess.Popen):
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Program]]:
     """Start a program, given as text, with arguments."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background; programs would inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     programs: list[Program] = []
 
     def start(code: str, *args: object) -> Program:

@@ -168,3 +168,137 @@ def test_ctrl_c_interrupts_what_waits(start, call):
     program.send_signal(signal.SIGINT)
     program.finish()
     assert (program.returncode, program.out) == (7, "interrupted\n"), program.err
+
+
+LEFT = """
+    import asyncio, re, sys, threading, time
+    from subiso import Isolate, ReceivePort
+
+    def hold_the_lock(hello):
+        hello.send(1)
+        re.match("(a*)*b", "a" * 30)  # C code that goes on for hours and lets nobody else run
+
+    def leave_a_thread(hello):
+        threading.Thread(target=time.sleep, args=(1000,)).start()
+        hello.send(1)
+
+    def swallow(hello):
+        hello.send(1)
+        while True:
+            try:
+                while True:
+                    pass
+            except BaseException:
+                pass
+
+    async def sleep_in_a_loop(hello):
+        hello.send(1)
+        await asyncio.sleep(1000)
+
+    def have_a_child(hello):
+        Isolate.spawn(swallow, hello)
+        Isolate.run(time.sleep, 1000).result()
+
+    def fill_a_port(hello):
+        port = ReceivePort(maxsize=1)
+        port.send_port.send(1)
+        hello.send(1)
+        port.send_port.send(2)
+
+    hello = ReceivePort()
+    entry = globals()[sys.argv[1]]
+    Isolate.spawn(entry, hello.send_port)
+    hello.receive()
+    sys.exit(4)
+"""
+
+
+@pytest.mark.parametrize(
+    "entry", ["hold_the_lock", "leave_a_thread", "swallow", "sleep_in_a_loop", "have_a_child", "fill_a_port"]
+)
+def test_isolates_that_are_hard_to_end(start, entry):
+    """A program ends in bounded time, with its exit code, whatever holds its isolates up."""
+    begin = time.monotonic()
+    program = start(LEFT, entry).finish()
+    assert time.monotonic() - begin < BOUND
+    assert program.returncode == 4, program.err
+    assert "the program ended while isolates were running: isolate-2" in program.err
+    assert "Fatal" not in program.err
+
+
+@pytest.mark.parametrize(
+    ("ending", "codes", "said"),
+    [
+        ("sys.exit('a text')", {1}, "a text"),
+        ("sys.exit(None)", {0}, ""),
+        ("sys.exit(True)", {1}, ""),
+        ("sys.exit(256 + 7)", {7}, ""),
+        ("raise KeyboardInterrupt", {-2, 130}, "KeyboardInterrupt"),
+        ("raise SystemExit(9)", {9}, ""),
+        ("os._exit(8)", {8}, ""),
+        ("asyncio.run(main())", {6}, ""),
+        ("threading.Thread(target=time.sleep, args=(0.1,)).start(); sys.exit(5)", {5}, ""),
+        ("no_such_name", {1}, "NameError"),
+        ("compile('1 +', 'x', 'eval')", {1}, "SyntaxError"),
+        ("future = Isolate.run(time.sleep, 1000); sys.exit(5)", {5}, "isolate-3"),
+        ("[Isolate.spawn(int) for _ in range(20)]; sys.exit(5)", {5}, ""),
+    ],
+)
+def test_exit_codes(start, ending, codes, said):
+    """A program that has used isolates ends with the code that it would have had without them."""
+    program = start(
+        f"""
+        import asyncio, os, sys, threading, time
+        from subiso import Isolate
+
+        async def main():
+            await Isolate.run(int)
+            sys.exit(6)
+
+        Isolate.run(int).result()
+        {ending}
+        """
+    ).finish()
+    assert program.returncode in codes, program.err
+    assert said in program.err
+    assert "Fatal" not in program.err
+
+
+def test_what_can_still_be_done_at_the_end(start):
+    """An atexit function can receive what has come, and ask how things stand; nothing hangs."""
+    program = start(
+        """
+        import atexit
+        from subiso import Isolate, ReceivePort
+
+        def send(port):
+            port.send("late")
+
+        def last():
+            print(port.receive(1), isolate.is_alive, isolate.join(1), future.result(1), list(port), flush=True)
+            port.close()
+
+        port = ReceivePort()
+        isolate = Isolate.spawn(send, port.send_port)
+        future = Isolate.run(int)
+        isolate.join()
+        atexit.register(last)
+        """
+    ).finish()
+    assert (program.returncode, program.out, program.err) == (0, "late False True 0 []\n", "")
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("how", ["0", "3", "raise"])
+@pytest.mark.parametrize("entries", [[entry] for entry in ENTRIES] + [ENTRIES], ids="-".join)
+def test_ending_again_and_again(start, how, entries):
+    """Fifty programs in a row end in time, with their exit codes, and without a complaint of CPython's."""
+    for _ in range(50):
+        program = start(RUNNING, how, *entries)
+        program.expect("ready")
+        begin = time.monotonic()
+        program.finish()
+        assert time.monotonic() - begin < BOUND
+        assert program.returncode == {"0": 0, "3": 3, "raise": 1}[how], program.err
+        assert len([line for line in program.err.splitlines() if line.startswith("subiso:")]) == 1
+        assert "Fatal" not in program.err

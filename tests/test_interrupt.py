@@ -12,8 +12,8 @@ LONG = 20  # seconds: the bound of a wait that should be over at once
 
 
 def loop(port):
-    port.send("running")
     try:
+        port.send("running")
         while True:
             pass
     finally:
@@ -46,16 +46,16 @@ def loop_that_catches_exceptions(port):
 def sum_a_generator(port):
     import itertools
 
-    port.send("running")
     try:
+        port.send("running")
         sum(x for x in itertools.count())
     finally:
         port.send("finally")
 
 
 def sort_with_a_key(port):
-    port.send("running")
     try:
+        port.send("running")
         while True:
             sorted(range(1_000_000), key=lambda x: -x)
     finally:
@@ -66,8 +66,8 @@ def hold_a_lock(port):
     import threading
 
     lock = threading.Lock()
-    port.send("running")
     try:
+        port.send("running")
         with lock:
             while True:
                 pass
@@ -79,8 +79,8 @@ def recurse(port):
     def down():
         down()
 
-    port.send("running")
     try:
+        port.send("running")
         while True:
             try:
                 down()
@@ -91,8 +91,8 @@ def recurse(port):
 
 
 def comprehend(port):
-    port.send("running")
     try:
+        port.send("running")
         while True:
             [x * x for x in range(1000)]
     finally:
@@ -100,8 +100,8 @@ def comprehend(port):
 
 
 def match_forever(port):
-    port.send("running")
     try:
+        port.send("running")
         x = 1
         while x:
             x = x ^ 2 or 1
@@ -195,8 +195,8 @@ def loop_in_the_standard_library(port):
     class Zero(random.Random):
         getrandbits = (0).__mul__  # is called with a number of bits: the sample never finds a second element
 
-    port.send("running")
     try:
+        port.send("running")
         Zero().sample(range(1_000_000), 2)
     finally:
         port.send("finally")
@@ -227,7 +227,8 @@ def test_code_that_runs_is_stopped(entry):
         assert port.receive(LONG) == "running"
         isolate.kill()
         assert isolate.join(LONG)
-        assert list(port) == (["finally"] if entry in ENDLESS else [])
+        # On a busy machine the second exception can come before `finally` has run: docs/explanation/limits.md.
+        assert list(port) in ([["finally"], []] if entry in ENDLESS else [[]])
         assert list(ends) == [None]
 
 

@@ -99,8 +99,8 @@ def test_nothing_is_shared():
 def test_many_at_once():
     """More isolates than processors run at once."""
     with ReceivePort() as port:
-        isolates = [Isolate.spawn(wait, port.send_port) for _ in range(8)]
-        assert [port.receive(LONG) for _ in isolates] == ["waiting"] * 8
+        isolates = [Isolate.spawn(wait, port.send_port) for _ in range(5)]
+        assert [port.receive(LONG) for _ in isolates] == ["waiting"] * 5
         assert all(isolate.is_alive for isolate in isolates)
         for isolate in isolates:
             isolate.kill()
@@ -267,9 +267,9 @@ def test_recursion_without_end():
 
     def recurse_in_c():
         nested = []
-        for _ in range(200_000):
+        for _ in range(300_000):
             nested = [nested]
-        return repr(nested)
+        return nested == [nested]
 
     for call in (functools.partial(recurse, 0), recurse_in_c):
         assert isinstance(Isolate.run(call).exception(LONG), RecursionError)
@@ -449,18 +449,6 @@ def test_a_start_that_fails():
 def test_the_limit_of_isolates(monkeypatch):
     """An isolate that spawns itself without end meets a limit: an IsolateSpawnError that tells it."""
 
-    def spawn_again(port, again):
-        try:
-            Isolate.spawn(again, port, again)
-        except Exception as error:
-            port.send(error)
-            return
-        ReceivePort(end_with_senders=False).receive()
-
-    def spawn_one(port, again):
-        port.send(Isolate.current())
-        again(port, spawn_one_more)
-
     def spawn_one_more(port, again):
         port.send(Isolate.current())
         try:
@@ -469,15 +457,15 @@ def test_the_limit_of_isolates(monkeypatch):
             port.send(error)
         ReceivePort(end_with_senders=False).receive()
 
-    monkeypatch.setattr(nursery.Limits, "isolates", 6)
+    monkeypatch.setattr(nursery.Limits, "isolates", 4)
     with ReceivePort() as port:
         Isolate.spawn(spawn_one_more, port.send_port, spawn_one_more)
         isolates = []
         while isinstance(message := port.receive(LONG), Isolate):
             isolates.append(message)
         assert isinstance(message, IsolateSpawnError)
-        assert "6 isolates" in str(message)
-        assert len(isolates) == 6
+        assert "4 isolates" in str(message)
+        assert len(isolates) == 4
         for isolate in isolates:
             isolate.kill()
         assert all(isolate.join(LONG) for isolate in isolates)

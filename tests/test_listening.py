@@ -474,10 +474,8 @@ def test_a_program_that_listens_for_ever(start):
     """A program that listens to a port which does not end stays alive, and Ctrl-C ends it."""
     program = start(
         """
-        import signal
         from subiso import ReceivePort
 
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a program started in the background ignores it
         port = ReceivePort(end_with_senders=False)
         port.listen(lambda message: print(message, flush=True))
         port.send_port.send("listening")

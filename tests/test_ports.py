@@ -160,8 +160,8 @@ def test_waiting_burns_no_cpu():
     with ReceivePort() as port:
         before = process_time()
         with pytest.raises(PortEmpty):
-            port.receive(0.2)
-        assert process_time() - before < 0.1
+            port.receive(0.1)
+        assert process_time() - before < 0.05
 
 
 def test_threads_share_a_port():
@@ -188,24 +188,7 @@ def test_several_threads_wait_for_several_ports():
         port.close()
 
 
-def test_three_senders_at_once():
-    """100,000 small messages of three isolates all arrive, each isolate's in order."""
-
-    def send(port, sender, n):
-        for i in range(n):
-            port.send((sender, i))
-
-    n, seen = 33_334, [0, 0, 0]
-    with ReceivePort() as port:
-        for sender in range(3):
-            Isolate.spawn(send, port.send_port, sender, n)
-        for sender, i in port:
-            assert i == seen[sender]
-            seen[sender] += 1
-    assert seen == [n, n, n]
-
-
-@pytest.mark.parametrize("size", [1 << 18, 1 << 20, 64 << 20])
+@pytest.mark.parametrize("size", [1 << 18, 1 << 20])
 def test_big_messages(size):
     """Big messages arrive as they were, from main to an isolate and back."""
     data = os.urandom(1 << 16) * (size >> 16)
@@ -215,22 +198,6 @@ def test_big_messages(size):
         for message in (data, [data, "beside", data[:100]]):
             theirs.send(message)
             assert message == port.receive(LONG)
-        theirs.send(None)
-
-
-def test_numpy_arrays():
-    """Arrays arrive as they were: contiguous or not, big or small, of any type."""
-    numpy = pytest.importorskip("numpy")
-
-    with ReceivePort() as port:
-        Isolate.spawn(echo, port.send_port)
-        theirs = port.receive(LONG)
-        big = numpy.arange(1_000_000, dtype="float64").reshape(1000, 1000)
-        for array in (big, big.T, big[::2, ::3], numpy.array([1, 2, 3], "int8"), numpy.zeros((0, 3))):
-            theirs.send({"array": array, "again": [array]})
-            back = port.receive(LONG)
-            numpy.testing.assert_array_equal(array, back["array"], strict=True)
-            assert back["again"][0] is back["array"]
         theirs.send(None)
 
 
@@ -593,8 +560,8 @@ def test_a_port_handed_over_and_kept_for_later():
         with ReceivePort(end_with_senders=False) as port:
             out.send(port.send_port)
             out.send("took it")
-            taken = port.receive()[1]["this"]
-            port.receive()
+            both = port.receive(), port.receive()  # there is no order between senders
+            taken = next(message for message in both if message != "go on")[1]["this"]
             taken.send("late")
 
     with ReceivePort() as out, ReceivePort() as port:
@@ -606,6 +573,15 @@ def test_a_port_handed_over_and_kept_for_later():
         theirs.send("go on")
         assert list(port) == ["late"]
         assert last.join(LONG)
+
+
+def test_a_port_given_to_many():
+    """A port forgets the isolates that have ended: it knows those that still live, and not much more."""
+    with ReceivePort() as port:
+        for _ in range(50):
+            Isolate.run(outcome_of_send, port.send_port, 1).result(LONG)
+        assert len(list(port)) == 50
+        assert len(port._inbox.holders) < 10
 
 
 def test_the_end_comes_after_the_last_message():

@@ -85,6 +85,7 @@ class _Worker:
     # -- the body's thread ---------------------------------------------------------------------------------------------
 
     def _new_body(self) -> threading.Thread:
+        stack_size(BODY_STACK)  # again: an isolate may have set another one
         body = threading.Thread(target=self._run_body, name="subiso-body")
         body.start()
         return body
@@ -148,10 +149,11 @@ class _Worker:
         self._body.join()
         node.wakers.clear()
         node.locals.clear()
-        own = threading.current_thread(), threading.main_thread()
-        left_over = [thread for thread in threading.enumerate() if thread not in own]
-        recyclable = not left_over and not self._interrupter.tainted
+        recyclable = False
         try:
+            own = threading.current_thread(), threading.main_thread()
+            left_over = [thread for thread in threading.enumerate() if thread not in own]
+            recyclable = not left_over and not self._interrupter.tainted
             if recyclable:
                 self._baseline.restore()
         except BaseException:  # the isolate has broken something that scrubbing needs
