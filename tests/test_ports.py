@@ -158,10 +158,10 @@ def test_receive_waits_as_long_as_it_must():
 def test_waiting_burns_no_cpu():
     """A blocked receiver uses no processor time."""
     with ReceivePort() as port:
-        before = process_time()
+        before = thread_time()
         with pytest.raises(PortEmpty):
-            port.receive(0.1)
-        assert process_time() - before < 0.05
+            port.receive(0.2)
+        assert thread_time() - before < 0.1
 
 
 def test_threads_share_a_port():
