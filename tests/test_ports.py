@@ -5,7 +5,7 @@ import os
 import queue
 import selectors
 import threading
-from time import monotonic, process_time
+from time import monotonic, thread_time
 
 import pytest
 
