@@ -5,7 +5,6 @@ worker.py calls `host` in the isolate; `refuse` is called in main in place of an
 
 import _pickle
 import sys
-import threading
 
 from subiso import messages
 from subiso._kernel import node as nodes
@@ -108,7 +107,6 @@ class Body:
                 result = self._run_coroutine(result)
         if "subiso.listening" in sys.modules:
             sys.modules["subiso.listening"].serve(self._node)
-        _join_threads()
         return result
 
     def _run_coroutine(self, coroutine: "Any") -> "Any":
@@ -141,14 +139,6 @@ class Body:
 
 def _is_coroutine(value: object) -> bool:
     return type(value).__name__ == "coroutine"
-
-
-def _join_threads() -> None:
-    """Wait for the non-daemon threads that the isolate has started."""
-    kept = threading.current_thread(), threading.main_thread()
-    for thread in threading.enumerate():
-        if not (thread.daemon or thread in kept or thread.name.startswith("subiso-")):
-            thread.join()
 
 
 class _OneShot(Body):

@@ -80,6 +80,9 @@ MAP_OPTIONS = {"trackfd": False} if sys.version_info >= (3, 13) else {}
 COPIES_BY_PYINIT = sys.version_info >= (3, 13)
 """Since 3.13 the import machinery runs a single-phase ``PyInit`` in main: a copy's must be called from the isolate."""
 
+JUMPS_CAN_RAISE = sys.version_info >= (3, 14)
+"""What a monitoring callback raises at a jump passes by the handlers of that function before 3.14."""
+
 REFUSING_STDLIB: frozenset[str] = frozenset({"_curses", "_curses_panel", "_tkinter"})
 """The standard library's extension modules that cannot be loaded under a GIL of their own."""
 

@@ -14,7 +14,9 @@ backtracks). What it relies on is tested in tests/test_interrupt.py.
 import os
 import sys
 from _thread import get_ident
-from time import monotonic
+from time import monotonic, thread_time
+
+from subiso._kernel.interpreters import JUMPS_CAN_RAISE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,41 +26,54 @@ _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _STDLIB = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 _SITE = ("site-packages", "dist-packages")
 
-ONCE, ALWAYS, EVERYWHERE = 1, 2, 3
-AFTER = {ONCE: 0.02, ALWAYS: 0.2}  # seconds until the next stage
+GRACE = 0.02  # seconds of its own processor time in which a thread's ``finally`` blocks run undisturbed
+_PATIENCE = 0.5  # seconds of the clock after which that time is over in any case
+_INSISTENCE = 10  # so many times longer the standard library is spared
+_LOOK = 0.025  # seconds until what was spared is looked at again, and the pauses grow by half
+_REMINDER = 0.2  # seconds until waits are ended again: twice as long each time
+_LONGEST = 1.0  # seconds: what both grow to
+
+_DISABLE = sys.monitoring.DISABLE  # says that this place is spared until the next look: code in its grace stays fast
+_RAISE = object()
 
 
 class IsolateKilled(BaseException):
     """Raised in the code of an isolate that is killed, so that ``finally`` and ``with`` blocks run."""
 
 
-_unwinding: set[int] = set()  # the threads that have been given the one exception of the first stage
+_unwinding: dict[int, tuple[float | None, float]] = {}
+"""By thread: its processor time when its own code first ran again after its first exception, and the clock."""
 
 
 def unwind() -> IsolateKilled:
-    """Return the exception for a thread that waits in subiso while its isolate is killed: it counts as the first."""
-    _unwinding.add(get_ident())
+    """Return the exception for a thread that waits in subiso while its isolate is killed: it counts as its first."""
+    _unwinding.setdefault(get_ident(), (None, monotonic()))
     return IsolateKilled("the isolate is being killed")
 
 
 class Interrupter:
-    """Unwinds the user's code in this interpreter, more insistently stage by stage.
+    """Unwinds the user's code in this interpreter, each thread more insistently as its time passes.
 
-    `ONCE` raises one exception in each thread, so that ``finally`` blocks run; `ALWAYS` raises at every line of the
-    user's and of installed packages' code; `EVERYWHERE` in the standard library's too, after which the interpreter may
-    have locks that nobody will release: it is not to be used again.
+    At first one exception is raised in each thread, so that ``finally`` blocks run. When a thread has used up its
+    grace, it gets one at every line of the user's and of installed packages' code, and later in the standard library's
+    too, after which the interpreter may have locks that nobody will release: it is not to be used again.
+
+    Attributes:
+        tainted: whether that has happened.
     """
 
     def __init__(self) -> None:
-        self.stage = 0
         self.tainted = False
-        self._next = 0.0
+        self._began = 0.0
+        self._look = self._reminder = (0.0, 0.0)  # when, and how long after the one before
         self._tool: int | None = None
+        self._unguarded: frozenset[int] = frozenset()
+        self._places: dict[int, tuple[CodeType, int]] = {}  # by thread: its last instruction
         self._kernel = get_ident()  # the thread that makes this object; nothing is raised in it
 
     def start(self) -> None:
         """Begin to raise."""
-        if self.stage:
+        if self._tool is not None:
             return
         monitoring = sys.monitoring
         for tool in (4, 3, 2, 1, 0):
@@ -70,12 +85,20 @@ class Interrupter:
             monitoring.free_tool_id(tool)
             monitoring.use_tool_id(tool, "subiso")
         self._tool = tool
-        self._enter(ONCE)
+        self._unguarded = _unguarded()
+        self._began = now = monotonic()
+        self._look, self._reminder = (now + _LOOK, _LOOK), (now + _REMINDER, _REMINDER)
         events = monitoring.events
-        chosen = events.LINE | events.PY_START | events.PY_RESUME | events.JUMP
-        for event in (events.LINE, events.PY_START, events.PY_RESUME, events.JUMP):
+        for event in (events.LINE, events.PY_START, events.PY_RESUME):
             monitoring.register_callback(tool, event, self._on_event)
-        monitoring.set_events(tool, chosen)
+        if JUMPS_CAN_RAISE:
+            loops = events.JUMP
+            monitoring.register_callback(tool, loops, self._on_jump)
+        else:
+            loops = events.INSTRUCTION
+            monitoring.register_callback(tool, loops, self._on_instruction)
+        monitoring.set_events(tool, events.LINE | events.PY_START | events.PY_RESUME | loops)
+        monitoring.restart_events()  # what the last kill spared may be silent still
 
     def stop(self) -> None:
         """Raise no more."""
@@ -83,33 +106,86 @@ class Interrupter:
             sys.monitoring.set_events(self._tool, 0)
             sys.monitoring.free_tool_id(self._tool)
             self._tool = None
-        self.stage = 0
         _unwinding.clear()
+        self._places.clear()
 
     def patience(self) -> float | None:
-        """Return the seconds until `escalate` is due, or None."""
-        return max(self._next - monotonic(), 0) if self.stage in AFTER else None
+        """Return the seconds until `insist` is due, or None."""
+        return None if self._tool is None else max(self._look[0] - monotonic(), 0)
 
-    def escalate(self) -> None:
-        """Go to the next stage if it is due."""
-        if self.stage in AFTER and monotonic() >= self._next:
-            self._enter(self.stage + 1)
+    def insist(self) -> bool:
+        """Look again at what was spared; return whether waits must be ended again, too: some may be new."""
+        now = monotonic()
+        if self._tool is None or now < self._look[0]:
+            return False
+        pause = min(self._look[1] * 1.5, _LONGEST)
+        self._look = now + pause, pause
+        sys.monitoring.restart_events()
+        if now < self._reminder[0]:
+            return False
+        pause = min(self._reminder[1] * 2, _LONGEST)
+        self._reminder = now + pause, pause
+        return True
 
-    def _enter(self, stage: int) -> None:
-        self._next = monotonic() + AFTER.get(stage, 0)
-        self.tainted = self.tainted or stage == EVERYWHERE
-        self.stage = stage
+    def _on_event(self, code: "CodeType", *_: object) -> object:
+        """A line begins, or a function begins or goes on.
 
-    def _on_event(self, code: "CodeType", *_: object) -> None:
-        name = code.co_filename
-        if name.startswith((_OURS, "<frozen importlib")) or get_ident() == self._kernel:
-            return
-        if self.stage == ONCE:
-            if get_ident() in _unwinding or _is_stdlib(name) or _is_being_cancelled():
-                return
-        elif _is_stdlib(name) and (self.stage == ALWAYS or not _is_called_by_user(sys._getframe(1))):
-            return
+        The first exception is not raised before what, in the compiler's eyes, can raise nothing: it does not care for
+        handlers there. It may be the only place outside of them, where code that swallows exceptions can be unwound.
+        """
+        verdict = self._judge(code)
+        if verdict is not _RAISE:
+            return verdict
+        if get_ident() not in _unwinding and code.co_code[sys._getframe(1).f_lasti] in self._unguarded:
+            return None
         raise unwind()
+
+    def _on_jump(self, code: "CodeType", *_: object) -> object:
+        verdict = self._judge(code)
+        if verdict is not _RAISE:
+            return verdict
+        raise unwind()
+
+    def _on_instruction(self, code: "CodeType", offset: int) -> object:
+        """In place of a jump: an instruction that stands before the last one, so that there is a loop."""
+        last = self._places.get(get_ident())
+        if last is None or last[0] is not code or offset > last[1]:
+            self._places[get_ident()] = code, offset
+        elif offset == last[1] or get_ident() in _unwinding or code.co_code[offset] not in self._unguarded:
+            return self._on_jump(code)
+        return None
+
+    def _judge(self, code: "CodeType") -> object:
+        """Return whether code of that function is to be unwound now: `_RAISE`, None, or `_DISABLE`."""
+        name, thread = code.co_filename, get_ident()
+        if name.startswith((_OURS, "<frozen importlib")) or thread == self._kernel:
+            return _DISABLE
+        first = _unwinding.get(thread)
+        if first is None:
+            if _is_being_cancelled():
+                return None
+            used, passed = 0.0, monotonic() - self._began
+        else:
+            began, clock = first
+            if began is None:  # what C code had to clear away does not count
+                began, clock = _unwinding[thread] = thread_time(), monotonic()
+            used, passed = thread_time() - began, monotonic() - clock
+            if used < GRACE and passed < _PATIENCE:
+                return _DISABLE
+        if _is_stdlib(name):
+            if used < GRACE * _INSISTENCE and passed < _PATIENCE:
+                return _DISABLE
+            if not _is_called_by_user(sys._getframe(2)):
+                return None
+            self.tainted = True
+        return _RAISE
+
+
+def _unguarded() -> frozenset[int]:
+    """Return the instructions for which the compiler does not always note the handlers around them."""
+    from opcode import opmap
+
+    return frozenset(number for name, number in opmap.items() if name == "NOP" or name.startswith("JUMP_"))
 
 
 def _is_called_by_user(frame: "FrameType | None") -> bool:

@@ -70,7 +70,8 @@ class _Worker:
         while not self._retiring:
             patience = self._interrupter.patience()
             if not poller.poll(None if patience is None else int(patience * 1000) + 1):
-                self._interrupter.escalate()
+                if self._interrupter.insist():
+                    node.give_up()
                 continue
             for operation, number, *_ in self._control.read():
                 if operation == nodes.KILL:
@@ -86,6 +87,7 @@ class _Worker:
 
     def _new_body(self) -> threading.Thread:
         stack_size(BODY_STACK)  # again: an isolate may have set another one
+        threading.excepthook = _report_of_thread
         body = threading.Thread(target=self._run_body, name="subiso-body")
         body.start()
         return body
@@ -104,6 +106,7 @@ class _Worker:
             program.run()
         except BaseException as error:
             _report(error)
+        _join_threads()  # a kill reaches them too
         self._interrupter.stop()
         try:
             self._farewell.run()
@@ -175,6 +178,20 @@ def _flush() -> None:
             stream.flush()
         except (AttributeError, OSError, ValueError):  # replaced, closed, or nobody reads any more
             pass
+
+
+def _join_threads() -> None:
+    """Wait for the threads that the isolate has started."""
+    kept = threading.current_thread(), threading.main_thread()
+    for thread in threading.enumerate():
+        if not (thread in kept or thread.name.startswith("subiso-")):
+            thread.join()
+
+
+def _report_of_thread(args: "threading.ExceptHookArgs") -> None:
+    """Report an uncaught error of a thread as ever; one that was killed with its isolate has none."""
+    if not issubclass(args.exc_type, IsolateKilled):
+        threading.__excepthook__(args)
 
 
 def _report(error: BaseException) -> None:
