@@ -170,8 +170,8 @@ class Isolate:
         """End the isolate as soon as possible.
 
         Running Python code is unwound by an `IsolateKilled` exception, so that ``finally`` blocks run; code that goes
-        on nevertheless for 20 ms of its own processor time gets it at every line from then on. A call into C that does not return cannot be stopped.
-        Killing an isolate that has ended does nothing. (Dart: ``Isolate.kill``.)
+        on nevertheless for 20 ms of its own processor time gets it at every line from then on. A call into C that does
+        not return cannot be stopped. Killing an isolate that has ended does nothing. (Dart: ``Isolate.kill``.)
 
         Raises:
             ValueError: this is main, which cannot be killed.

@@ -42,9 +42,10 @@ class SendPort:
         return port
 
     def send(self, message: object, timeout: float | None = None) -> None:
-        """Send a message: a deep copy of it arrives, after everything that this isolate has sent there before.
+        """Send a message: a deep copy of it arrives, after everything that was sent before it.
 
-        Never blocks unless the port is bounded and full.
+        That holds for what other isolates sent, too, as far as this one can know that they had sent it. Never blocks
+        unless the port is bounded and full.
 
         Args:
             message: whatever can be sent.

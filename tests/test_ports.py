@@ -560,8 +560,8 @@ def test_a_port_handed_over_and_kept_for_later():
         with ReceivePort(end_with_senders=False) as port:
             out.send(port.send_port)
             out.send("took it")
-            both = port.receive(), port.receive()  # there is no order between senders
-            taken = next(message for message in both if message != "go on")[1]["this"]
+            taken = port.receive()[1]["this"]
+            assert port.receive() == "go on"
             taken.send("late")
 
     with ReceivePort() as out, ReceivePort() as port:
@@ -573,6 +573,34 @@ def test_a_port_handed_over_and_kept_for_later():
         theirs.send("go on")
         assert list(port) == ["late"]
         assert last.join(LONG)
+
+
+def test_what_was_sent_before_arrives_before():
+    """A token goes round three isolates; each reports its turns, and the reports arrive in the order of the turns."""
+
+    def take_turns(reports, tell):
+        with ReceivePort(end_with_senders=False) as turns:
+            tell.send(turns.send_port)
+            following = turns.receive()
+            for turn in turns:
+                reports.send(turn)
+                if following is not None:
+                    following.send(turn + 1)
+                if turn >= 2997:
+                    return
+
+    with ReceivePort(end_with_senders=False) as reports, ReceivePort(end_with_senders=False) as ring:
+        isolates, places = [], []
+        for _ in range(3):
+            isolates.append(Isolate.spawn(take_turns, reports.send_port, ring.send_port))
+            places.append(ring.receive(LONG))
+        for place, following in zip(places, [*places[1:], places[0]], strict=True):
+            place.send(following)
+        places[0].send(0)
+        assert [reports.receive(LONG) for _ in range(3000)] == [*range(3000)]
+        for isolate in isolates:
+            isolate.kill()
+            assert isolate.join(LONG)
 
 
 def test_a_port_given_to_many():

@@ -17,6 +17,7 @@ A descriptor in a record belongs to whoever reads the record: the reader closes 
 import os
 import struct
 from _thread import allocate_lock
+from time import monotonic_ns as now
 
 from subiso._kernel import arena, doorbell, protocol
 from subiso._kernel.arena import Arena, map_file, memory_file
@@ -32,13 +33,16 @@ _CONTROL = 128  # bytes
 
 _BIAS = 1 << 62  # added to an origin where it is stored: a ring's is negative at first, and 0 says "never used"
 
-_HEADER = 16
-_RESERVE = 32  # bytes kept free at the end of a ring or segment for the record that leads out of it
+_HEADER = 24
+_RESERVE = 40  # bytes kept free at the end of a ring or segment for the record that leads out of it
 _END = arena.RING - _CONTROL - _RESERVE  # records in the ring end here
 _FIRST_SEGMENT, _LAST_SEGMENT = 1 << 18, 1 << 24  # bytes; each is twice the one before while the reader lags
 
 LARGE = 1 << 18  # bytes; a message of this size or more gets a memory file of its own
 _ALIGNMENT = 64  # of buffers in such a file
+
+
+Record = tuple[int, int, bytes]  # kind, address, payload
 
 
 class Segment:
@@ -100,7 +104,7 @@ class Writer:
             OSError: there is no memory or descriptor for a new segment; nothing was sent.
         """
         length = len(payload)
-        size = length + 23 & -8
+        size = length + 31 & -8
         published, control = self._published, self._control
         with self._lock:
             tail = published[control]
@@ -109,8 +113,9 @@ class Writer:
                 tail = published[control]
             start = tail - self._origin + _HEADER
             words, word = self._words, start >> 3
-            words[word - 2] = length << 8 | kind
-            words[word - 1] = address
+            words[word - 3] = length << 8 | kind
+            words[word - 2] = address
+            words[word - 1] = now()
             self._memory[start : start + length] = payload
             published[control] = tail + size
             self._flags[self._dirty] = 1
@@ -160,8 +165,8 @@ class Writer:
         left = self._segment
         word = tail - self._origin >> 3
         self._words[word] = 16 << 8 | protocol.JUMP
-        self._words[word + 2] = descriptor
-        self._words[word + 3] = length
+        self._words[word + 3] = descriptor
+        self._words[word + 4] = length
         self._next_size = min(length * 2, _LAST_SEGMENT)
         published, control = self._arena.words, self._control
         memory, words = segment.memory, segment.words
@@ -202,30 +207,35 @@ class Reader:
         self._segment: Segment | None = segment
         self._place = (segment or shared).memory, (segment or shared).words, origin - _BIAS if origin else -self._start
 
-    def read(self, inboxes: "dict[int, Inbox]", events: "list[Waitable]") -> "list[tuple[int, int, bytes]] | None":
-        """Put the messages that have been published since the last call into their inboxes.
+    def read(self, inboxes: "dict[int, Inbox]", events: "list[Waitable]", until: int) -> "list[Record] | None":
+        """Put the messages that were sent up to a time into their inboxes.
 
         Args:
             inboxes: by address.
             events: to which every inbox is added that somebody waits for.
+            until: a time of `now`.
 
         Returns:
-            The records, if any, that are no messages or have no inbox: kind, address and payload.
+            The records, if any, that are no messages or have no inbox.
         """
         published, head_word = self._published, self._head
         tail, head = published[self._tail], published[head_word]
-        others: list[tuple[int, int, bytes]] | None = None
+        others: list[Record] | None = None
         memory, words, origin = self._place
         while head != tail:
             start = head - origin + _HEADER
             word = start >> 3
-            header, address = words[word - 2], words[word - 1]
+            header = words[word - 3]
             kind, length = header & 255, header >> 8
-            head += length + 23 & -8
             if kind <= protocol.HOME:
+                head += length + 31 & -8
                 self._move(kind, words[word], words[word + 1], head)
                 memory, words, origin = self._place
                 continue
+            if words[word - 1] > until:
+                break
+            head += length + 31 & -8
+            address = words[word - 2]
             payload = memory[start : start + length]
             inbox = inboxes.get(address)
             if inbox is None or kind == protocol.GRANT:
@@ -241,6 +251,23 @@ class Reader:
             if inbox.waiters or inbox.on_event is not None:
                 events.append(inbox)
         return others
+
+    def is_behind(self) -> bool:
+        """Return whether there is something that has not been read."""
+        return self._published[self._head] != self._published[self._tail]
+
+    def next(self) -> int | None:
+        """Return when the next record was sent, or None if there is none."""
+        while True:
+            head = self._published[self._head]
+            if head == self._published[self._tail]:
+                return None
+            _, words, origin = self._place
+            word = head - origin + _HEADER >> 3
+            kind, length = words[word - 3] & 255, words[word - 3] >> 8
+            if kind > protocol.HOME:
+                return words[word - 1]
+            self._move(kind, words[word], words[word + 1], head + (length + 31 & -8))
 
     def _move(self, kind: int, descriptor: int, size: int, head: int) -> None:
         """Follow the writer into a segment, or home."""

@@ -117,15 +117,14 @@ class Mailbox(Post):
         How long depends on what it was good for the last times: a spin that was in vain halves the next ones, one that
         was not makes them long again, and now and then a long one is tried.
         """
-        words, sleeping, read = self.arena.words, self._sleeping, self._read
+        words, sleeping, pump = self.arena.words, self._sleeping, self.pump
         find, dirty, end = self._find, self._dirty, self._dirty + SLOTS
         if self._sleepers:
             words[sleeping] = 0
         try:
             for _ in _SPINS[self._misses & 7]:
-                found = find(b"\1", dirty, end)
-                if found >= 0:
-                    read(found)
+                if find(b"\1", dirty, end) >= 0:
+                    pump()
                     if ready():
                         self._misses = 0
                         return True

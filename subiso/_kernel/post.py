@@ -1,5 +1,11 @@
 """One interpreter's post: the ports that are open here, what is sent, what arrives, and which isolates have ended.
 
+The order of messages
+    What was sent before something else was sent, or could be known to have been, arrives before it, whoever sent it:
+    records carry the time of sending. A reader notes the time, then looks which rings are dirty, and takes from them,
+    in the order of sending, what is not newer than that. Whatever precedes one of these records was published before
+    its time, so its flag was up when the reader looked.
+
 Races, and what closes them
     The receiver clears a sender's dirty flag before it reads that sender's ring, with a fence in between: what is
     published later sets the flag again.
@@ -9,6 +15,8 @@ Races, and what closes them
 
 import struct
 from _thread import allocate_lock
+from heapq import heapify, heappop, heappush
+from time import monotonic_ns as now
 
 from subiso._kernel import doorbell, links, protocol, semaphore
 from subiso._kernel.arena import DOORBELL, ISOLATE, PORTS, SERIAL, SLEEPING, SLOTS, Arena, address_of, slot_of
@@ -129,34 +137,37 @@ class Post:
 
         Another thread may be in the middle of that; `settle` waits for it.
         """
-        dirty, find = self._dirty, self._find
-        found = first = find(b"\1", dirty, dirty + SLOTS)
-        while found >= 0:
-            self._read(found)
-            found = find(b"\1", found + 1, dirty + SLOTS)
-        return first >= 0
+        until = now()
+        dirty, find, end = self._dirty, self._find, self._dirty + SLOTS
+        found = find(b"\1", dirty, end)
+        if found < 0:
+            return False
+        if find(b"\1", found + 1, end) < 0:
+            self._read(found, until)
+        else:
+            self._merge([], until)
+        return True
 
     def settle(self) -> None:
         """Move everything that was sent before this call into the inboxes, whoever has begun with it."""
-        while self.pump():
-            pass
-        for sender in list(self._readers):
-            self._read(self._dirty + sender)
+        self._merge([self._dirty + sender for sender in self._readers], now())
 
-    def _read(self, flag: int) -> None:
-        """Read the ring of one sender, whose dirty flag is at ``flag``."""
+    def _read(self, flag: int, until: int) -> None:
+        """Read the ring of the only sender whose dirty flag, at ``flag``, was up after the time ``until``."""
         sender = flag - self._dirty
         memory = self.arena.memory
         events: list[Waitable] = []
+        reader = self._readers.get(sender) or self._reader(sender)
         memory[flag] = 0
         try:
             with self._lock:  # which is a fence: what is published from now on sets the flag again
-                reader = self._readers.get(sender) or self._reader(sender)
-                others = reader.read(self.inboxes, events)
+                others = reader.read(self.inboxes, events, until)
                 if others:
                     self._route(others, events)
                 if sender in self._watches:
                     self._take_ended(sender, events)
+                if reader.is_behind():
+                    memory[flag] = 1
         except BaseException:
             memory[flag] = 1  # Ctrl-C: the rest is for the next one
             raise
@@ -164,11 +175,47 @@ class Post:
             for waitable in events:
                 waitable.notify()
 
-    def _reader(self, sender: int) -> Reader:
-        reader = self._readers[sender] = Reader(self.arena, sender, self.slot)
-        return reader
+    def _merge(self, flags: list[int], until: int) -> None:
+        """Read the rings of these and of all dirty senders in the order of sending, up to a time that has passed."""
+        memory, dirty, find, end = self.arena.memory, self._dirty, self._find, self._dirty + SLOTS
+        found = find(b"\1", dirty, end)
+        while found >= 0:
+            if found not in flags:
+                flags += (found,)
+            found = find(b"\1", found + 1, end)
+        events: list[Waitable] = []
+        try:
+            readers = [self._readers.get(flag - dirty) or self._reader(flag - dirty) for flag in flags]
+            for flag in flags:
+                memory[flag] = 0
+            with self._lock:
+                ahead = [(sent, place) for place, reader in enumerate(readers) if (sent := reader.next()) is not None]
+                heapify(ahead)
+                while ahead and ahead[0][0] <= until:
+                    _, place = heappop(ahead)
+                    reader = readers[place]
+                    others = reader.read(self.inboxes, events, min(until, ahead[0][0]) if ahead else until)
+                    if others:
+                        self._route(others, events)
+                    if (sent := reader.next()) is not None:
+                        heappush(ahead, (sent, place))
+                for _, place in ahead:
+                    memory[flags[place]] = 1
+                for flag in flags:
+                    if flag - dirty in self._watches:
+                        self._take_ended(flag - dirty, events)
+        except BaseException:
+            for flag in flags:
+                memory[flag] = 1
+            raise
+        finally:
+            for waitable in events:
+                waitable.notify()
 
-    def _route(self, records: "list[tuple[int, int, bytes]]", events: "list[Waitable]") -> None:
+    def _reader(self, sender: int) -> Reader:
+        return self._readers.setdefault(sender, Reader(self.arena, sender, self.slot))
+
+    def _route(self, records: "list[links.Record]", events: "list[Waitable]") -> None:
         """Handle the records that are no messages, or came too late."""
         for kind, address, payload in records:
             inbox = self.inboxes.get(address)

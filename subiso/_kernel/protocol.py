@@ -1,6 +1,7 @@
 """Every record that travels between isolates, on one screen.
 
-A record is ``[word 0: kind and length] [word 1: the receiving port's address] [payload]``, padded to eight bytes.
+A record is ``[word 0: kind and length] [word 1: the receiving port's address] [word 2: when it was sent] [payload]``,
+padded to eight bytes.
 """
 
 # -- how the stream of records itself goes on (links.py) ---------------------------------------------------------------
