@@ -4,16 +4,18 @@ The map of the package, from policy down to mechanism; imports point downwards o
 
     isolate  settings           starting isolates, and the handles on them; how many there may be
     listening   futures         handlers of ports; results
+    uncaught                    the errors of an isolate
     ports  sending              what messages go through
     entry                       the inside of an isolate
     messages  typed  failures   what can be sent, and how
-    errors
+    errors  capabilities
     _pickling/                  functions, classes and Structs by value
     _kernel/                    what makes isolates run; it knows no policy
         nursery  worker             interpreters: made and lent in main; lived in
         forks  exits  scrub  interrupt  extensions (copies  pyinit  capi  sharing  elf)
         attendant  waiting  output  setting
         node                        this interpreter's place among the others
+        control  gate               what may be asked of an isolate; where its events stop
         mailbox  post  waitables    how threads wait; what arrives and is sent; what is waited for
         links  semaphore            streams of records through shared memory
         arena  doorbell  protocol   where everything lies; waking; what travels
@@ -30,6 +32,7 @@ _interpreters.check()
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from subiso._kernel.interrupt import IsolateKilled as IsolateKilled
+    from subiso.capabilities import Capability as Capability
     from subiso.errors import BrokenIsolatePool as BrokenIsolatePool
     from subiso.errors import IsolateError as IsolateError
     from subiso.errors import IsolateKilledError as IsolateKilledError
@@ -52,17 +55,20 @@ if TYPE_CHECKING:
     from subiso.ports import select as select
     from subiso.sending import SendPort as SendPort
     from subiso.settings import configure as configure
+    from subiso.uncaught import UncaughtErrors as UncaughtErrors
 
 _HOMES = {
     "Isolate": "isolate",
     "compute": "isolate",
     "configure": "settings",
+    "Capability": "capabilities",
     "IsolateFuture": "futures",
     "Subscription": "listening",
     "ReceivePort": "ports",
     "SendPort": "sending",
     "select": "ports",
     "aselect": "ports",
+    "UncaughtErrors": "uncaught",
     "IsolateKilled": "_kernel.interrupt",
     "BrokenIsolatePool": "errors",
     "IsolateError": "errors",

@@ -10,6 +10,7 @@ from subiso import messages
 from subiso._kernel import node as nodes
 from subiso._kernel import output, protocol, setting
 from subiso._kernel.arena import slot_of
+from subiso._kernel.control import tell_errors
 from subiso._kernel.interrupt import IsolateKilled, unwind
 
 TYPE_CHECKING = False
@@ -29,11 +30,21 @@ def pack(
     reply_to: int = 0,
     on_exit: "SendPort | None" = None,
     on_error: "SendPort | None" = None,
-    errors_are_fatal: bool = True,
+    prepared: bool = False,
     forward: bool = False,
 ) -> bytes:
-    """Return the body of a job: everything that an isolate must know."""
-    options = (name, reply_to, _flat(on_exit), _flat(on_error), errors_are_fatal, forward)
+    """Return the body of a job: everything that an isolate must know.
+
+    Args:
+        call: the encoded function and its arguments.
+        name: of the isolate.
+        reply_to: the address for the result; 0: there is none.
+        on_exit: who is told, by `refuse` only, of the end.
+        on_error: who is told, by `refuse` only, of an error.
+        prepared: whether control messages, the last of them BEGIN, say what must be in force before the first line.
+        forward: whether main prints for the isolate.
+    """
+    options = (name, reply_to, _flat(on_exit), _flat(on_error), prepared, forward)
     return _pickle.dumps((MODULE, (setting.capture(), options, call)), 5)
 
 
@@ -67,8 +78,7 @@ class Body:
         self, node: "Node", options: "tuple[Any, ...]", call: tuple[int, bytes], buffers: list[memoryview]
     ) -> None:
         self._node = node
-        self._name, self._reply_to, on_exit, on_error, self._errors_are_fatal, _ = options
-        self._on_exit, self._on_error = _port(on_exit), _port(on_error)
+        self._name, self._reply_to, _, _, self._prepared, _ = options
         self._call = call
         self._buffers = buffers
         node.locals["uncaught"] = self.uncaught
@@ -78,36 +88,54 @@ class Body:
         raise NotImplementedError
 
     def last_words(self) -> None:
-        """Send what is sent last."""
-        if self._on_exit is not None:
-            _try_to_send(self._on_exit, None)
+        """Send what is sent before the end is announced."""
+        final = self._node.locals.get("final")
+        if final is not None:
+            port, encoded = final
+            port._post(self._node, *encoded)
 
     def uncaught(self, error: BaseException) -> None:
-        """Report an error of a handler, which nobody could catch; if errors are fatal, end the isolate."""
+        """Report an error that nobody could catch; if errors are fatal, end the isolate."""
+        node = self._node
         self.report(error)
-        if self._errors_are_fatal:
-            self._node.give_up()
+        if node.listeners.fatal is not False:
+            node.give_up()
+            node.kill(node.slot, node.number, node.terminate_capability)
 
     def report(self, error: BaseException) -> None:
         """Tell whom it concerns that an error was not caught."""
         raise NotImplementedError
 
-    def execute(self) -> "Any":
-        """Decode the function and its arguments, and call it."""
+    def call(self) -> "Any":
+        """Decode the function and its arguments, and call it when the isolate is not paused."""
+        node = self._node
+        if self._prepared:
+            node.await_begin()
+        self.pass_gate()
         function, args = messages.decode(*self._call, self._buffers)
         self._buffers = []  # so that what a large argument holds is free when the function is done with it
         self._call = (protocol.NONE, b"")
-        if self._node.killed:
-            raise unwind()
+        self.pass_gate()
         result = function(*args)
         if "asyncio" in sys.modules or _is_coroutine(result):
             import inspect
 
             if inspect.iscoroutine(result):
                 result = self._run_coroutine(result)
+        return result
+
+    def serve(self) -> None:
+        """Be the isolate's event loop, until no port is listened to."""
+        self.pass_gate()
         if "subiso.listening" in sys.modules:
             sys.modules["subiso.listening"].serve(self._node)
-        return result
+            self.pass_gate()
+
+    def pass_gate(self) -> None:
+        """Wait while the isolate is paused, and do what was to be done before the next event."""
+        self._node.await_events()
+        if self._node.killed:
+            raise unwind()
 
     def _run_coroutine(self, coroutine: "Any") -> "Any":
         import asyncio
@@ -117,12 +145,19 @@ class Body:
         async def main() -> "Any":
             loop, task = asyncio.get_running_loop(), asyncio.current_task()
             assert task is not None
+            loop.set_exception_handler(self._on_loop_error)
 
             def wake() -> None:
                 loop.call_soon_threadsafe(task.cancel)
 
+            def stop() -> None:  # the loop and its timers stand still as long as this callback does
+                loop.call_soon_threadsafe(node.await_events)
+
             with node.lock:
                 node.wakers.append(wake)
+            node.gate.stoppers.append(stop)
+            if node.gate.shut:
+                stop()
             try:
                 if node.killed:
                     raise unwind()
@@ -130,11 +165,20 @@ class Body:
                 if "subiso.listening" in sys.modules:
                     await sys.modules["subiso.listening"].wait_for_all(node)
             finally:
+                node.gate.stoppers.remove(stop)
                 with node.lock:
                     node.wakers.remove(wake)
             return result
 
         return asyncio.run(main())
+
+    def _on_loop_error(self, loop: "Any", context: "dict[str, Any]") -> None:
+        """An error in a callback, a timer, or a task that nobody awaits."""
+        error = context.get("exception")
+        if isinstance(error, Exception):
+            self.uncaught(error)
+        elif not isinstance(error, IsolateKilled):
+            loop.default_exception_handler(context)
 
 
 def _is_coroutine(value: object) -> bool:
@@ -148,7 +192,9 @@ class _OneShot(Body):
 
     def run(self) -> None:
         try:
-            self._reply = messages.encode(self.execute(), "result")
+            result = self.call()
+            self.serve()
+            self._reply = messages.encode(result, "result")
         except IsolateKilled:
             if not self._node.killed:
                 raise
@@ -162,6 +208,11 @@ class _OneShot(Body):
         self._reply = (protocol.FAILURE, *messages.encode(failures.pack(error))[1:])
 
     def last_words(self) -> None:
+        super().last_words()
+        if self._reply is None and "final" in self._node.locals:
+            from subiso.errors import RemoteError
+
+            self.report(RemoteError("subiso.Isolate.exit", f"{self._name} ended without a result"))
         if self._reply is not None:
             kind, body, buffers, carried = self._reply
             slot = slot_of(self._reply_to)
@@ -173,26 +224,34 @@ class _OneShot(Body):
 
 
 class _LongLived(Body):
-    """`Isolate.spawn`: errors go to the error port or to stderr, the end to the exit port."""
+    """`Isolate.spawn`: errors go to the error listeners or to stderr."""
 
     def run(self) -> None:
         try:
-            self.execute()
-        except SystemExit:  # a way to end, as in a thread
-            pass
-        except IsolateKilled:
+            self._live()
+        except (SystemExit, IsolateKilled):  # SystemExit: a way to end, as in a thread
             pass
         except BaseException as error:
             if not self._node.killed:
                 self.report(error)
 
+    def _live(self) -> None:
+        try:
+            self.call()
+        except Exception as error:
+            if self._node.killed or self._node.listeners.fatal is not False:
+                raise
+            self.report(error)
+        self.serve()
+
     def report(self, error: BaseException) -> None:
-        """Send an error to the error port, as Dart does: its text and its traceback; without a port, print it."""
+        """Send an error to the error listeners, as Dart does: its text and its traceback; without one, print it."""
         from subiso import failures
 
         _, type_name, text, traceback = failures.pack(error)
         described = f"{type_name.removeprefix('builtins.')}: {text}" if text else type_name
-        if self._on_error is None or not _try_to_send(self._on_error, [described, traceback]):
+        kind, body, _, _ = messages.encode([described, traceback])
+        if not tell_errors(self._node, kind, body):
             sys.stderr.write(f"Uncaught error in isolate {self._name!r}:\n{traceback}")
 
 

@@ -8,7 +8,6 @@ from time import monotonic
 from subiso import failures, messages
 from subiso._kernel import attendant as attendants
 from subiso._kernel import links, protocol, waiting
-from subiso._kernel import node as nodes
 from subiso._kernel.interrupt import unwind
 from subiso._kernel.waitables import Waitable
 from subiso.errors import IsolateKilledError, IsolateTimeoutError, SendError
@@ -61,8 +60,8 @@ class IsolateFuture[R](Future[R]):
             self._kill()
 
     def _kill(self) -> None:
-        if self._slot >= 0:
-            self._node.tell(self._slot, nodes.KILL, self._number)
+        if self._slot >= 0 and self._node.mailbox.is_alive(self._slot, self._number):
+            self._node.kill(self._slot, self._number, self._node.arena.capabilities(self._slot)[1])
 
     def _on_event(self) -> None:
         """Take the result if it has come, or notice that it will not. Called by any thread that pumps."""

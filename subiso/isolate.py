@@ -1,14 +1,15 @@
 """Isolates: functions that run in an interpreter of their own."""
 
 import _pickle
-import itertools
 
 from subiso import entry, messages, sending
+from subiso._kernel import control, output, protocol, waiting
 from subiso._kernel import node as nodes
-from subiso._kernel import output, protocol, waiting
+from subiso._kernel.arena import ABANDONED, Arena, serial_of, slot_of
 from subiso._kernel.interrupt import unwind
 from subiso._kernel.waitables import Waitable
-from subiso.errors import IsolateSpawnError
+from subiso.capabilities import Capability
+from subiso.errors import IsolateSpawnError, SendError
 from subiso.futures import IsolateFuture
 from subiso.sending import SendPort, check_timeout
 
@@ -16,16 +17,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from types import TracebackType
-    from typing import Any, Self, overload
+    from typing import Any, NoReturn, Self, overload
 
     from subiso._kernel.node import Node
+    from subiso.uncaught import UncaughtErrors
 else:
 
     def overload(function):
         return function
 
 
-_requests = itertools.count(1)
+_RESPONSE = 3000  # bytes: control messages are short
 
 
 class Isolate:
@@ -36,18 +38,61 @@ class Isolate:
     As a context manager it kills the isolate at the end of the block and waits until it has ended. (Dart: ``Isolate``.)
     """
 
-    __slots__ = ("__weakref__", "_name", "_number", "_slot")
+    IMMEDIATE = control.IMMEDIATE
+    """The priority of what is done as soon as possible, whatever the isolate does. (Dart: ``Isolate.immediate``.)"""
+
+    BEFORE_NEXT_EVENT = control.BEFORE_NEXT_EVENT
+    """The priority of what waits until the isolate asks for its next message, or its entry function returns.
+    (Dart: ``Isolate.beforeNextEvent``.)"""
+
+    __slots__ = ("__weakref__", "_name", "_number", "_pause", "_slot", "_terminate")
     _name: str
     _number: int
     _slot: int
+    _pause: bytes | None
+    _terminate: bytes | None
 
-    def __init__(self) -> None:
-        raise TypeError("isolates are started with Isolate.spawn or Isolate.run")
+    def __init__(
+        self,
+        control_port: SendPort,
+        *,
+        pause_capability: Capability | None = None,
+        terminate_capability: Capability | None = None,
+        name: str | None = None,
+    ) -> None:
+        """Make a handle on the isolate that has this control port; see `spawn` and `run` for starting one.
+
+        Without a capability the handle cannot do what needs it: such calls have no effect, as in Dart.
+
+        Args:
+            control_port: another handle's `control_port`.
+            pause_capability: another handle's `pause_capability`.
+            terminate_capability: another handle's `terminate_capability`, for `kill` and `set_errors_fatal`.
+            name: for people.
+
+        Raises:
+            TypeError: an argument is of the wrong type.
+            ValueError: that is not the control port of an isolate.
+        """
+        if not isinstance(control_port, SendPort):
+            raise TypeError(f"control_port must be a SendPort, not {control_port!r}; Isolate.spawn starts an isolate")
+        if not nodes.is_control_port(control_port._address):
+            raise ValueError(f"{control_port!r} is not the control port of an isolate")
+        for option, value in (("pause_capability", pause_capability), ("terminate_capability", terminate_capability)):
+            if value is not None:
+                _check_capability(option, value)
+        self._slot, self._number = slot_of(control_port._address), serial_of(control_port._address)
+        self._name = name or f"isolate-{self._number}"
+        self._pause = pause_capability._token if pause_capability else None
+        self._terminate = terminate_capability._token if terminate_capability else None
 
     @classmethod
-    def _of(cls, slot: int, number: int, name: str) -> "Isolate":
+    def _of(
+        cls, slot: int, number: int, name: str, pause: bytes | None = None, terminate: bytes | None = None
+    ) -> "Isolate":
         isolate = object.__new__(cls)
         isolate._slot, isolate._number, isolate._name = slot, number, name
+        isolate._pause, isolate._terminate = pause, terminate
         return isolate
 
     # -- starting ------------------------------------------------------------------------------------------------------
@@ -57,6 +102,7 @@ class Isolate:
         entry: "Callable[[*Ts], object]",
         /,
         *args: *Ts,
+        paused: bool = False,
         name: str | None = None,
         on_exit: SendPort | None = None,
         on_error: SendPort | None = None,
@@ -72,10 +118,12 @@ class Isolate:
         Args:
             entry: a function, or a coroutine function, which is then run by asyncio inside the isolate.
             args: its arguments. For keywords, use `functools.partial`.
+            paused: whether the isolate waits, before its first line, for `resume` with its `pause_capability`.
             name: for people; made up if not given.
             on_exit: is sent None when the isolate has ended, after everything else.
             on_error: is sent the text and the traceback of each uncaught error, as a list of two.
-            errors_are_fatal: whether an error in a handler of a listening port ends the isolate.
+            errors_are_fatal: whether an uncaught error ends the isolate. If not, it goes on with the ports that it
+                listens to.
             fresh: whether to use an interpreter in which no isolate has run before.
 
         Raises:
@@ -85,14 +133,30 @@ class Isolate:
         """
         _refuse_options("spawn", unknown)
         for option, port in (("on_exit", on_exit), ("on_error", on_error)):
-            if port is not None and not isinstance(port, SendPort):
-                raise TypeError(f"{option} must be a SendPort, not {port!r}")
-        options = {"on_exit": on_exit, "on_error": on_error, "errors_are_fatal": errors_are_fatal}
+            if port is not None:
+                _check_port(option, port)
         node = nodes.current()
         call = _encode_call(entry, args)
         slot, number, name = _lease(node, name, fresh)
-        _start(node, slot, number, call, [port for port in (on_exit, on_error) if port], name=name, **options)
-        return Isolate._of(slot, number, name)
+        isolate = Isolate._of(slot, number, name, *node.arena.capabilities(slot))
+        prepared = paused or not errors_are_fatal or on_exit is not None or on_error is not None
+        if prepared:
+            isolate._prepare(paused, on_exit, on_error, errors_are_fatal)
+        given = [port for port in (on_exit, on_error) if port]
+        _start(node, slot, number, call, given, name=name, on_exit=on_exit, on_error=on_error, prepared=prepared)
+        return isolate
+
+    def _prepare(self, paused: bool, on_exit: SendPort | None, on_error: SendPort | None, fatal: bool) -> None:
+        """Have put in force, before the first line runs, what was asked for with the start."""
+        if on_exit is not None:
+            self._ask(control.ADD_EXIT, *_flat(on_exit), protocol.NONE, b"")
+        if on_error is not None:
+            self._ask(control.ADD_ERROR, *_flat(on_error))
+        if not fatal:
+            self.set_errors_fatal(False)
+        if paused:
+            self._ask(control.PAUSE, self._pause, self._pause)
+        self._ask(control.BEGIN)
 
     @overload
     @staticmethod
@@ -152,7 +216,36 @@ class Isolate:
     def current() -> "Isolate":
         """Return the handle on the isolate that runs this code; main is one too. (Dart: ``Isolate.current``.)"""
         node = nodes.current()
-        return Isolate._of(node.slot, node.number, node.name)
+        return Isolate._of(node.slot, node.number, node.name, *node.arena.capabilities(node.slot))
+
+    @staticmethod
+    def exit(port: SendPort | None = None, message: object = None) -> "NoReturn":
+        """End the isolate that runs this code, there and then, with a final message.
+
+        The calling code is unwound as by `kill`: unlike in Dart its ``finally`` blocks run. The message is sent after
+        everything else, but for what exit listeners are sent.
+
+        Args:
+            port: where to send ``message``; None: nowhere.
+            message: whatever can be sent.
+
+        Raises:
+            SendError: the message holds something that cannot be sent; the isolate goes on.
+            PortClosedError: ``port`` is closed; the isolate goes on.
+            RuntimeError: this is main, which ends as programs do.
+        """
+        node = nodes.current()
+        if node.slot == nodes.MAIN:
+            raise RuntimeError("main is not ended by Isolate.exit; use sys.exit")
+        if port is None and message is not None:
+            raise TypeError("a final message needs a port")
+        node.locals["final"] = None
+        if port is not None:
+            _check_port("port", port)
+            node.locals["final"] = port, port._encode(node, message)
+        node.killed = True
+        node.kill(node.slot, node.number, node.terminate_capability)
+        raise unwind()
 
     # -- the handle ----------------------------------------------------------------------------------------------------
 
@@ -166,21 +259,172 @@ class Isolate:
         """Whether the isolate has not ended."""
         return nodes.current().mailbox.is_alive(self._slot, self._number)
 
-    def kill(self) -> None:
-        """End the isolate as soon as possible.
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether the isolate was killed, but given up, because a call into C does not return.
 
-        Running Python code is unwound by an `IsolateKilled` exception, so that ``finally`` blocks run; code that goes
-        on nevertheless for 20 ms of its own processor time gets it at every line from then on. A call into C that does
-        not return cannot be stopped. Killing an isolate that has ended does nothing. (Dart: ``Isolate.kill``.)
+        It counts as ended. If the call ever returns, what is left of it unwinds.
+        """
+        words, home = nodes.current().arena.words, Arena.home(self._slot)
+        return words[home + ABANDONED] == self._number
+
+    @property
+    def control_port(self) -> SendPort:
+        """What a handle on this isolate can be made of in another place. (Dart: ``Isolate.controlPort``.)"""
+        return SendPort._of(nodes.control_port(self._slot, self._number), 0)
+
+    @property
+    def pause_capability(self) -> Capability | None:
+        """What allows to pause the isolate, and resumes one that was spawned paused; None: this handle cannot."""
+        return None if self._pause is None else Capability._of(self._pause)
+
+    @property
+    def terminate_capability(self) -> Capability | None:
+        """What allows to kill the isolate and to say whether errors are fatal; None: this handle cannot."""
+        return None if self._terminate is None else Capability._of(self._terminate)
+
+    # -- control -------------------------------------------------------------------------------------------------------
+    # Control messages are handled in the order in which they were sent, whatever the isolate does meanwhile. What is
+    # asked of an isolate that has ended, or without the capability for it, has no effect, as in Dart.
+
+    def _ask(self, operation: str, *facts: object) -> None:
+        node = nodes.current()
+        if node.mailbox.is_alive(self._slot, self._number):
+            node.tell(self._slot, operation, self._number, *facts)
+
+    def pause(self, capability: Capability | None = None) -> Capability:
+        """Have the isolate handle no more events, and return the capability that resumes it.
+
+        It stops at its next wait for a message or, in a coroutine, at its event loop, timers included; running code
+        goes on until then. Messages queue. An isolate that was paused with several capabilities must be resumed with
+        each; pausing twice with the same one counts once. A paused isolate can be killed, and answers `ping`.
+        (Dart: ``Isolate.pause``.)
+
+        Args:
+            capability: what is to resume the isolate; made if not given.
 
         Raises:
-            ValueError: this is main, which cannot be killed.
+            TypeError: ``capability`` is not a `Capability`.
+        """
+        capability = Capability() if capability is None else capability
+        _check_capability("capability", capability)
+        if self._pause is not None:
+            self._ask(control.PAUSE, self._pause, capability._token)
+        return capability
+
+    def resume(self, capability: "Capability | None") -> None:
+        """Take back the pause with that capability. (Dart: ``Isolate.resume``.)
+
+        Raises:
+            TypeError: ``capability`` is not a `Capability`.
+        """
+        _check_capability("capability", capability)
+        self._ask(control.RESUME, capability._token)  # type: ignore[union-attr]
+
+    def kill(self, priority: int = control.IMMEDIATE) -> None:
+        """End the isolate. (Dart: ``Isolate.kill``, whose default is ``beforeNextEvent``.)
+
+        With `IMMEDIATE`, running Python code is unwound by an `IsolateKilled` exception, so that ``finally`` blocks
+        run; code that goes on nevertheless for 20 ms of its own processor time gets it at every line from then on. A
+        call into C that does not return cannot be stopped: after a second or so the isolate is abandoned, see
+        `is_abandoned`. With `BEFORE_NEXT_EVENT`, the isolate ends when it asks for its next message, or its entry
+        function returns; one that is paused ends when it is resumed.
+
+        Raises:
+            ValueError: this is main, which cannot be killed, or there is no such priority.
         """
         if self._slot == nodes.MAIN:
             raise ValueError("the main isolate cannot be killed")
+        _check_priority(priority)
+        node = nodes.current()
+        if self._terminate is not None and node.mailbox.is_alive(self._slot, self._number):
+            node.kill(self._slot, self._number, self._terminate, priority)
+            if priority == control.IMMEDIATE and (self._slot, self._number) == (node.slot, node.number):
+                node.killed = True
+                raise unwind()
+
+    def ping(self, port: SendPort, response: object = None, priority: int = control.IMMEDIATE) -> None:
+        """Have the isolate send ``response`` to ``port``. One that has ended never answers. (Dart: ``Isolate.ping``.)
+
+        Args:
+            port: where to.
+            response: a small value: what fits 3,000 bytes, without send ports.
+            priority: `IMMEDIATE`: as soon as what was asked before has been done, even if the isolate is paused or
+                busy; `BEFORE_NEXT_EVENT`: before it handles its next event.
+
+        Raises:
+            TypeError: ``port`` is not a SendPort.
+            SendError: ``response`` cannot be sent, or not in so few bytes.
+            ValueError: there is no such priority.
+        """
+        _check_port("port", port)
+        _check_priority(priority)
+        self._grant(port)
+        self._ask(control.PING, *_flat(port), *_encode_response(response), priority)
+
+    def add_on_exit_listener(self, port: SendPort, response: object = None) -> None:
+        """Have ``response`` sent to ``port`` when the isolate has ended, after everything else.
+
+        A port is told once; the response given last counts. If the isolate has ended already, nothing is sent.
+        (Dart: ``Isolate.addOnExitListener``.)
+
+        Raises:
+            TypeError: ``port`` is not a SendPort.
+            SendError: ``response`` cannot be sent, or not in 3,000 bytes.
+        """
+        _check_port("port", port)
+        encoded = _encode_response(response)
+        self._grant(port)
+        self._ask(control.ADD_EXIT, *_flat(port), *encoded)
+
+    def remove_on_exit_listener(self, port: SendPort) -> None:
+        """Take back `add_on_exit_listener`, or the ``on_exit`` of `spawn`.
+
+        Raises:
+            TypeError: ``port`` is not a SendPort.
+        """
+        _check_port("port", port)
+        self._ask(control.REMOVE_EXIT, port._address)
+
+    def add_error_listener(self, port: SendPort) -> None:
+        """Have the text and the traceback of each uncaught error sent to ``port``, as a list of two.
+
+        Errors that somebody listens to are not printed. (Dart: ``Isolate.addErrorListener``.)
+
+        Raises:
+            TypeError: ``port`` is not a SendPort.
+        """
+        _check_port("port", port)
+        self._grant(port)
+        self._ask(control.ADD_ERROR, *_flat(port))
+
+    def remove_error_listener(self, port: SendPort) -> None:
+        """Take back `add_error_listener`, or the ``on_error`` of `spawn`.
+
+        Raises:
+            TypeError: ``port`` is not a SendPort.
+        """
+        _check_port("port", port)
+        self._ask(control.REMOVE_ERROR, port._address)
+
+    def set_errors_fatal(self, errors_are_fatal: bool) -> None:
+        """Say whether an uncaught error ends the isolate. (Dart: ``Isolate.setErrorsFatal``.)"""
+        if self._terminate is not None:
+            self._ask(control.ERRORS_ARE_FATAL, self._terminate, bool(errors_are_fatal))
+
+    @property
+    def errors(self) -> "UncaughtErrors":
+        """The uncaught errors of the isolate from now on: iterable, also asynchronously, until it has ended."""
+        from subiso.uncaught import UncaughtErrors
+
+        return UncaughtErrors(self)
+
+    def _grant(self, port: SendPort) -> None:
         node = nodes.current()
         if node.mailbox.is_alive(self._slot, self._number):
-            node.tell(self._slot, nodes.KILL, self._number)
+            sending.grant(node, [port], self._slot, self._number)
+
+    # -- the end -------------------------------------------------------------------------------------------------------
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait until the isolate has ended, and return whether it has.
@@ -246,12 +490,38 @@ class Isolate:
         return f"<Isolate {self._name!r}{'' if self.is_alive else ' ended'}>"
 
     def __reduce__(self) -> "tuple[Any, ...]":
-        return Isolate._of, (self._slot, self._number, self._name)
+        return Isolate._of, (self._slot, self._number, self._name, self._pause, self._terminate)
 
 
 def compute[M, R](fn: "Callable[[M], R]", message: M, *, name: str | None = None) -> IsolateFuture[R]:
     """Call ``fn(message)`` in an isolate: Flutter's name for `Isolate.run`."""
     return Isolate.run(fn, message, name=name)
+
+
+def _check_port(option: str, port: object) -> None:
+    if not isinstance(port, SendPort):
+        raise TypeError(f"{option} must be a SendPort, not {port!r}")
+
+
+def _check_capability(option: str, capability: object) -> None:
+    if not isinstance(capability, Capability):
+        raise TypeError(f"{option} must be a Capability, not {capability!r}")
+
+
+def _check_priority(priority: object) -> None:
+    if priority not in (control.IMMEDIATE, control.BEFORE_NEXT_EVENT):
+        raise ValueError(f"a priority is Isolate.IMMEDIATE or Isolate.BEFORE_NEXT_EVENT, not {priority!r}")
+
+
+def _flat(port: SendPort) -> tuple[int, bool]:
+    return port._address, bool(port._flags & sending.BOUNDED)
+
+
+def _encode_response(response: object) -> tuple[int, bytes]:
+    kind, body, buffers, carried = messages.encode(response, "response")
+    if buffers or carried or len(body) > _RESPONSE:
+        raise SendError(f"a response must be a small value: at most {_RESPONSE} bytes, without send ports")
+    return kind, body
 
 
 def _refuse_options(call: str, unknown: "dict[str, object]") -> None:

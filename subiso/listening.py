@@ -62,6 +62,9 @@ class Subscription:
     def _ready(self) -> bool:
         """Return whether there is something to do: a message, or the end."""
         port = self._port
+        gate = port._node.gate
+        if gate.shut and not gate.opens():
+            return not self._active
         return not self._active or port._is_over() or (bool(port._inbox.messages) and not self._paused)
 
     def _step(self) -> object:
@@ -110,7 +113,8 @@ def _start_task(loop: str, subscription: Subscription, node: "Node") -> None:
 async def _serve_on_loop(subscription: Subscription, node: "Node") -> None:
     try:
         while subscription.active:
-            await waiting.wait(node.mailbox, [subscription._port._inbox, subscription._change], subscription._ready)
+            waitables = [subscription._port._inbox, subscription._change, node.gate.changed]
+            await waiting.wait(node.mailbox, waitables, subscription._ready)
             try:
                 result = subscription._step()
                 if inspect.isawaitable(result):

@@ -101,7 +101,7 @@ class ReceivePort[T]:
             ValueError: ``timeout`` is negative.
         """
         node, inbox = self._node, self._inbox
-        if not inbox.messages:
+        if not inbox.messages or node.gate.shut:
             if inbox.closed or self._subscription is not None:
                 self._check_receivable()
             if not node.mailbox.wait([inbox], self._ready, check_timeout(timeout)):
@@ -123,7 +123,7 @@ class ReceivePort[T]:
         """Take the next message, waiting for it in the running event loop (asyncio or trio); raises as `receive`."""
         self._check_receivable()
         while True:
-            await waiting.wait(self._node.mailbox, [self._inbox], self._ready)
+            await waiting.wait(self._node.mailbox, [self._inbox, self._node.gate.changed], self._ready)
             try:
                 return self._take()
             except PortEmpty:  # another task was quicker
@@ -138,7 +138,10 @@ class ReceivePort[T]:
             raise RuntimeError("the port is being listened to")
 
     def _ready(self) -> bool:
-        return self._inbox.messages or self._is_over() or self._node.killed  # type: ignore[return-value]
+        node = self._node
+        if node.gate.shut and not node.gate.opens():
+            return node.killed
+        return self._inbox.messages or self._is_over() or node.killed  # type: ignore[return-value]
 
     def _is_over(self) -> bool:
         inbox = self._inbox
@@ -299,6 +302,9 @@ def _check_ports(ports: "tuple[ReceivePort[Any], ...]") -> None:
 
 
 def _first_ready(ports: "tuple[ReceivePort[Any], ...]") -> "ReceivePort[Any] | None":
+    gate = ports[0]._node.gate
+    if gate.shut and not gate.opens():
+        return None
     for port in ports:
         if port._inbox.messages:
             return port
@@ -338,8 +344,11 @@ async def aselect(*ports: "ReceivePort[Any]") -> "ReceivePort[Any]":
     """Wait in the running event loop until a port has a message, and return that port; as `select`."""
     _check_ports(ports)
     ports[0]._node.mailbox.pump()
-    inboxes = [port._inbox for port in ports]
+    node = ports[0]._node
+    waitables = [*(port._inbox for port in ports), node.gate.changed]
     while True:
-        await waiting.wait(ports[0]._node.mailbox, inboxes, lambda: _first_ready(ports))
+        await waiting.wait(node.mailbox, waitables, lambda: node.killed or _first_ready(ports))
+        if node.killed:
+            raise unwind()
         if (first := _first_ready(ports)) is not None:
             return first

@@ -407,6 +407,6 @@ def test_a_kill_is_meant_for_one_isolate():
         with Isolate.spawn(loop, port.send_port) as successor:
             assert successor._slot == isolate._slot
             assert port.receive(LONG) == "running"
-            nodes.current().tell(isolate._slot, nodes.KILL, isolate._number)
+            nodes.current().kill(isolate._slot, isolate._number, isolate._terminate)
             assert Isolate.run(int).result(LONG) == 0
             assert successor.is_alive

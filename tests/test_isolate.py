@@ -170,9 +170,9 @@ def test_arguments_that_cannot_be_sent(start):
 
 
 def test_isolates_are_started_not_made():
-    """Isolate() is a TypeError that says how to start one."""
+    """Isolate(function) is a TypeError that says how to start one."""
     with pytest.raises(TypeError, match=r"Isolate\.spawn"):
-        Isolate()
+        Isolate(print)
 
 
 # -- errors ------------------------------------------------------------------------------------------------------------

@@ -23,8 +23,9 @@ SLOTS = 1040  # main, a thousand isolates, and spares
 PORTS = 16384  # open ports per slot
 RING = 8192  # bytes of the ring between two slots, its control words included
 
-# A home, by slot: a page of words, a page of flags, then two words for each port.
+# A home, by slot: a page of words and the isolate's will, a page of flags, then two words for each port.
 _PAGE = 4096
+_WILL = 1024
 _DIRTY = _PAGE
 _WATCHERS = _PAGE + 2048
 _PORTS = 2 * _PAGE
@@ -39,6 +40,8 @@ SERIAL = 1  # how many ports were ever opened here
 SLEEPING = 8  # whether somebody here must be woken by the doorbell (a cache line of its own)
 DOORBELL = 16  # the descriptor that wakes this slot
 CONTROL = 17  # the descriptor that takes control messages
+ABANDONED = 18  # which isolate was given up here
+CAPABILITIES = 24  # of the isolate: sixteen bytes to pause it, and sixteen to terminate it
 
 # An address names a port for ever: slot, serial number, index among the slot's ports.
 _SLOT_SHIFT, _SERIAL_SHIFT = 53, 14
@@ -52,6 +55,11 @@ def address_of(slot: int, serial: int, index: int) -> int:
 def slot_of(address: int) -> int:
     """Return the slot where the port lives."""
     return address >> _SLOT_SHIFT
+
+
+def serial_of(address: int) -> int:
+    """Return the port's serial number."""
+    return address >> _SERIAL_SHIFT & (1 << _SLOT_SHIFT - _SERIAL_SHIFT) - 1
 
 
 class Arena:
@@ -83,6 +91,23 @@ class Arena:
         """Unmap this view; the memory file stays for the others."""
         self.words.release()
         self.memory.close()
+
+    WILL = _PAGE - _WILL  # bytes
+
+    @staticmethod
+    def will(slot: int) -> int:
+        """Return where the last words of the isolate in the slot are noted, their length first."""
+        return slot * _HOME + _WILL
+
+    def capabilities(self, slot: int) -> tuple[bytes, bytes]:
+        """Return what allows to pause, and to terminate, the isolate in the slot."""
+        start = slot * _HOME + CAPABILITIES * 8
+        return self.memory[start : start + 16], self.memory[start + 16 : start + 32]
+
+    def set_capabilities(self, slot: int, both: bytes) -> None:
+        """Set them, for a new isolate."""
+        start = slot * _HOME + CAPABILITIES * 8
+        self.memory[start : start + 32] = both
 
     @staticmethod
     def home(slot: int) -> int:

@@ -64,6 +64,7 @@ class Interrupter:
 
     def __init__(self) -> None:
         self.tainted = False
+        self._active = False
         self._began = 0.0
         self._look = self._reminder = (0.0, 0.0)  # when, and how long after the one before
         self._tool: int | None = None
@@ -127,6 +128,11 @@ class Interrupter:
         self._reminder = now + pause, pause
         return True
 
+    def take_activity(self) -> bool:
+        """Return whether code of the isolate was seen to run since the last call."""
+        active, self._active = self._active, False
+        return active
+
     def _on_event(self, code: "CodeType", *_: object) -> object:
         """A line begins, or a function begins or goes on.
 
@@ -160,6 +166,7 @@ class Interrupter:
         name, thread = code.co_filename, get_ident()
         if name.startswith((_OURS, "<frozen importlib")) or thread == self._kernel:
             return _DISABLE
+        self._active = True
         first = _unwinding.get(thread)
         if first is None:
             if _is_being_cancelled():

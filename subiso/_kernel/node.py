@@ -5,9 +5,12 @@ Main becomes a node at its first use of subiso; an isolate is one from birth.
 
 import _pickle
 import os
+import select
 from _thread import LockType, allocate_lock
 
-from subiso._kernel.arena import CONTROL, ISOLATE, Arena, address_of
+from subiso._kernel.arena import CONTROL, ISOLATE, PORTS, Arena, address_of
+from subiso._kernel.control import IMMEDIATE, KILL, Listeners
+from subiso._kernel.gate import Gate
 from subiso._kernel.mailbox import Mailbox
 
 TYPE_CHECKING = False
@@ -16,13 +19,16 @@ if TYPE_CHECKING:
     from typing import Any
 
 MAIN = 0  # main's slot
-JOBS, LEASES, WRITTEN = 1, 3, 4  # ports at fixed places in every slot (2: mailbox.REPLIES)
+JOBS, WRITTEN = 1, 4  # ports at fixed places in every slot (2: post.REPLIES)
+_CONTROL_PORT = 5  # the place of the port that stands for the isolate itself; nothing is received there
 
-# Control messages: an operation, the number of the isolate that is meant, and what belongs to it.
-KILL, RETIRE, ENDED = "kill", "retire", "ended"  # to an isolate's slot; ENDED comes from its own body
-READY, IDLE, LEASE, OUTPUT = "ready", "idle", "lease", "output"  # to main
+# Control messages: an operation, the number of the isolate that is meant, and what belongs to it. Those that concern
+# isolates are in control.py; these are the kernel's own.
+RETIRE, ENDED = "retire", "ended"  # to an isolate's slot; ENDED comes from its own body
+READY, IDLE, LEASE, OUTPUT, DOOMED, ABANDONED = "ready", "idle", "lease", "output", "doomed", "abandoned"  # to main
 
 PIPE_ATOMIC = 4096  # bytes that one write to a pipe keeps together
+_CONGESTION = 5  # seconds to wait for room in the pipe of an isolate that does not read it
 
 
 class Node:
@@ -32,6 +38,8 @@ class Node:
         number: of the isolate that lives here now; main's is 1.
         name: of that isolate.
         killed: whether that isolate is being killed.
+        gate: where its events stop while it is paused.
+        listeners: who is told of its errors and its end.
     """
 
     def __init__(self, shared: Arena, slot: int, doorbell: int) -> None:
@@ -42,6 +50,8 @@ class Node:
         self.pid: int = os.getpid()
         self.killed: bool = False
         self.ended: bool = False
+        self.gate: Gate = Gate()
+        self.listeners: Listeners = Listeners()
         self.lock: LockType = allocate_lock()  # for what is in ``locals`` and ``wakers``
         self.wakers: list[Callable[[], None]] = []  # called, under the lock, when the isolate is killed
         self.locals: dict[str, Any] = {}  # what the layers above keep for this isolate; new for each
@@ -50,10 +60,46 @@ class Node:
     def number(self) -> int:
         return self.arena.words[Arena.home(self.slot) + ISOLATE]
 
+    @property
+    def pause_capability(self) -> bytes:
+        return self.arena.capabilities(self.slot)[0]
+
+    @property
+    def terminate_capability(self) -> bytes:
+        return self.arena.capabilities(self.slot)[1]
+
+    def renew(self) -> None:
+        """Forget everything of the isolate that has lived here."""
+        self.wakers.clear()
+        self.locals.clear()
+        self.gate = Gate()
+        self.listeners = Listeners()
+        self.arena.words[Arena.will(self.slot) >> 3] = 0
+        self.killed = self.ended = False
+        self.name = ""
+
+    def await_events(self) -> None:
+        """Be an event loop that has nothing to handle: wait as long as the isolate is paused."""
+        gate = self.gate
+        if gate.shut:
+            self.mailbox.attend([gate.changed], lambda: self.killed or gate.opens(), None)
+
+    def await_begin(self) -> None:
+        """Wait until everything is in force that was asked for with the start of the isolate."""
+        gate = self.gate
+        self.mailbox.wait([gate.changed], lambda: gate.begun or self.killed)
+
+    def kill(self, slot: int, number: int, capability: bytes, priority: int = IMMEDIATE) -> None:
+        """Have an isolate killed, if the capability is the right one."""
+        self.tell(slot, KILL, number, capability, priority)
+        if priority == IMMEDIATE:
+            self.tell(MAIN, DOOMED, number, slot)
+
     def give_up(self) -> None:
         """Make every wait of this isolate end, as when it is killed."""
         self.killed = True
         self.mailbox.stop_waits()
+        self.gate.changed.notify()
         with self.lock:
             for wake in self.wakers:
                 wake()
@@ -64,7 +110,15 @@ class Node:
         if len(message) + 4 > PIPE_ATOMIC:
             raise ValueError("a control message must fit one write")
         descriptor = self.arena.words[Arena.home(slot) + CONTROL]
-        os.write(descriptor, len(message).to_bytes(4, "little") + message)
+        record = len(message).to_bytes(4, "little") + message
+        try:
+            os.write(descriptor, record)
+        except BlockingIOError:
+            poller = select.poll()
+            poller.register(descriptor, select.POLLOUT)
+            if not poller.poll(_CONGESTION * 1000):
+                raise OSError("the isolate does not take control messages any more") from None
+            os.write(descriptor, record)
 
     def fixed(self, index: int) -> int:
         """Return the address of one of this slot's ports at fixed places."""
@@ -74,6 +128,16 @@ class Node:
 def jobs_of(slot: int) -> int:
     """Return the address where the slot's next isolate awaits its job."""
     return address_of(slot, 0, JOBS)
+
+
+def control_port(slot: int, number: int) -> int:
+    """Return the address that stands for an isolate."""
+    return address_of(slot, number, _CONTROL_PORT)
+
+
+def is_control_port(address: int) -> bool:
+    """Return whether an address stands for an isolate."""
+    return address & (PORTS - 1) == _CONTROL_PORT
 
 
 class ControlPipe:

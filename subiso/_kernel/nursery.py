@@ -9,15 +9,19 @@ An interpreter that is asked for may not be there yet: its slot is, and the job 
 
 import _pickle
 import atexit
+import heapq
 import itertools
 import os
+import select
 import sys
 import threading
 from time import monotonic, sleep
 
 from subiso._kernel import doorbell, exits, forks, interpreters, links, protocol
 from subiso._kernel import node as nodes
+from subiso._kernel.arena import ABANDONED as GIVEN_UP
 from subiso._kernel.arena import CONTROL, DOORBELL, ISOLATE, LEAVING, SLOTS, Arena, address_of
+from subiso._kernel.control import Control, execute_will
 from subiso._kernel.mailbox import Mailbox
 from subiso._kernel.node import ControlPipe, Node
 
@@ -33,8 +37,9 @@ main({slot}, {descriptor}, {control}, {doorbell})
 """
 
 _LAST_WORDS = 0.002  # seconds that an isolate which is about to end is waited for
+_SILENCE = 2.5  # seconds after which a killed isolate whose kernel does not answer is given up: its GIL is held
 
-BOOTING, IDLE, BUSY, RETIRING, GONE = "booting", "idle", "busy", "retiring", "gone"
+BOOTING, IDLE, BUSY, ABANDONED, RETIRING, GONE = "booting", "idle", "busy", "abandoned", "retiring", "gone"
 
 
 def _most_isolates() -> int:
@@ -93,7 +98,10 @@ class Nursery:
         control, reader = self._furnish(nodes.MAIN)
         self._control = ControlPipe(control)
         self._arena.words[Arena.home(nodes.MAIN) + ISOLATE] = 1
+        self._arena.set_capabilities(nodes.MAIN, os.urandom(32))
         self.node = Node(self._arena, nodes.MAIN, reader)
+        self._own = Control(self.node, kill=lambda: None)  # main cannot be killed
+        self._doomed: list[tuple[float, int, int]] = []  # deadline, isolate's number, slot
         for name in interpreters.IMPORT_IN_MAIN_FIRST:
             try:
                 __import__(name)
@@ -108,6 +116,7 @@ class Nursery:
         reader, bell = doorbell.create()
         try:
             control, words[home + CONTROL] = os.pipe()
+            os.set_blocking(words[home + CONTROL], False)
         except OSError:
             doorbell.close(reader, bell)
             raise
@@ -134,6 +143,7 @@ class Nursery:
             berth.state = BUSY
             berth.used = True
             berth.disposable = fresh
+            self._arena.set_capabilities(berth.slot, os.urandom(32))
             self._arena.words[Arena.home(berth.slot) + ISOLATE] = berth.number
             exits.watch_exit_code()
             return berth.slot, berth.number
@@ -258,13 +268,50 @@ class Nursery:
     # -- the broker's thread -------------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
+        poller = select.poll()
+        poller.register(self._control.descriptor, select.POLLIN)
         while True:
-            for operation, number, *facts in self._control.read():
-                try:
+            messages: list[tuple[Any, ...]] = []
+            if poller.poll(max(self._doomed[0][0] - monotonic(), 0) * 1000 + 1 if self._doomed else None):
+                messages = self._control.read()
+            try:
+                for operation, number, *facts in messages:
                     self._handle(operation, number, facts)
-                except Exception:
-                    if not self.closing:
-                        sys.excepthook(*sys.exc_info())
+                self._abandon_silent()
+            except Exception:
+                if not self.closing:
+                    sys.excepthook(*sys.exc_info())
+
+    def _abandon_silent(self) -> None:
+        """Give up the isolates that were killed, and whose GIL is held by a call into C, so that they cannot answer."""
+        while self._doomed and self._doomed[0][0] < monotonic():
+            _, number, slot = heapq.heappop(self._doomed)
+            berth = self._berths[slot - 1]
+            if berth.state == BUSY and self._arena.words[Arena.home(slot) + ISOLATE] == number:
+                if not berth.ready:
+                    heapq.heappush(self._doomed, (monotonic() + _SILENCE, number, slot))
+                    continue
+                self.node.mailbox.close_ports_of(slot)
+                execute_will(self.node, slot)
+                words, home = self._arena.words, Arena.home(slot)
+                words[home + GIVEN_UP] = number
+                words[home + ISOLATE] = 0
+                self.node.mailbox.announce_end(slot)
+                self._abandoned(number, slot)
+
+    def _abandoned(self, number: int, slot: int) -> None:
+        berth = self._berths[slot - 1]
+        with self._lock:
+            if berth.number != number or berth.state != BUSY:
+                return
+            berth.state = ABANDONED
+            self._changed.notify_all()
+        if not self.closing:
+            import logging
+
+            logging.getLogger("subiso").warning(
+                "isolate %r could not be stopped, for a call into C does not return; it has been abandoned", berth.name
+            )
 
     def _handle(self, operation: str, number: int, facts: "list[Any]") -> None:
         if operation == nodes.READY:
@@ -282,10 +329,16 @@ class Nursery:
             self._became_idle(berth, recyclable and not berth.disposable)
         elif operation == nodes.LEASE:
             self._lease_for(*facts)
+        elif operation == nodes.DOOMED:
+            heapq.heappush(self._doomed, (monotonic() + _SILENCE, number, *facts))
+        elif operation == nodes.ABANDONED:
+            self._abandoned(number, *facts)
         elif operation == nodes.OUTPUT:
             exits.forward_output(*facts)
             if not facts[1]:
                 self.node.mailbox.send(address_of(number, 0, nodes.WRITTEN), protocol.NONE, b"")
+        elif number == self.node.number:
+            self._own.handle(operation, facts)
 
     def _became_idle(self, berth: _Berth, recyclable: bool) -> None:
         with self._lock:
@@ -320,8 +373,15 @@ class Nursery:
 
     def living(self) -> list[str]:
         """Name the isolates that have not ended."""
-        living = [berth for berth in self._berths if berth.state == BUSY and not self._is_recycling(berth)]
-        return [berth.name for berth in sorted(living, key=lambda berth: berth.number)]
+        return self._names([one for one in self._berths if one.state == BUSY and not self._is_recycling(one)])
+
+    def abandoned(self) -> list[str]:
+        """Name the isolates that were given up, but are still there."""
+        return self._names([one for one in self._berths if one.state == ABANDONED])
+
+    @staticmethod
+    def _names(berths: list[_Berth]) -> list[str]:
+        return [berth.name for berth in sorted(berths, key=lambda berth: berth.number)]
 
     def retire_idle(self, timeout: float) -> bool:
         """Close every interpreter in which no isolate lives; return whether that was done in ``timeout`` seconds."""
@@ -354,9 +414,10 @@ class Nursery:
         with self._lock:
             for berth in self._berths:
                 if berth.name in running and berth.state == BUSY:
-                    self.node.tell(berth.slot, nodes.KILL, berth.number)
-        stuck = self._await_ends(exits.PATIENCE)
-        exits.say_who_was_running(running, stuck)
+                    self.node.kill(berth.slot, berth.number, self._arena.capabilities(berth.slot)[1])
+        before = self.abandoned()
+        stuck = self._await_ends(exits.PATIENCE) + self.abandoned()
+        exits.say_who_was_running(before + [name for name in running if name not in before], stuck)
         exits.finish(everything_closed=not stuck and self.retire_idle(exits.PATIENCE))
 
     def _await_ends(self, timeout: float) -> list[str]:
@@ -397,7 +458,7 @@ def _close_idle() -> bool:
 
 
 def _living() -> list[str]:
-    return [] if _nursery is None else _nursery.living()
+    return [] if _nursery is None else _nursery.living() + _nursery.abandoned()
 
 
 def _forget() -> None:

@@ -12,11 +12,13 @@ import _pickle
 import select
 import sys
 import threading
-from _thread import stack_size
+from _thread import allocate_lock, stack_size
+from time import monotonic
 
 from subiso._kernel import extensions, links
 from subiso._kernel import node as nodes
-from subiso._kernel.arena import ISOLATE, LEAVING, Arena
+from subiso._kernel.arena import ABANDONED, ISOLATE, LEAVING, Arena
+from subiso._kernel.control import Control, tell_exit
 from subiso._kernel.interrupt import Interrupter, IsolateKilled
 from subiso._kernel.node import ControlPipe, Node
 from subiso._kernel.scrub import Baseline, Farewell
@@ -24,9 +26,11 @@ from subiso._kernel.waitables import Inbox
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    pass
+    from typing import Any
 
 BODY_STACK = 16 << 20  # bytes, of address space: OpenBLAS and deep recursion need more than 2 MiB
+ABANDON = 1.0  # seconds without a sign of life after which an isolate that is being killed is given up
+_LAST_CHANCE = 10.0  # seconds after which it is given up in any case
 
 
 def main(slot: int, descriptor: int, control: int, doorbell: int) -> None:
@@ -51,13 +55,17 @@ def main(slot: int, descriptor: int, control: int, doorbell: int) -> None:
 
 
 class _Worker:
-    def __init__(self, node: Node, control: ControlPipe) -> None:
+    def __init__(self, node: Node, pipe: ControlPipe) -> None:
         self._node = node
-        self._control = control
+        self._pipe = pipe
         self._jobs: Inbox = node.mailbox.open_fixed(nodes.JOBS)
         self._interrupter = Interrupter()
+        self._control = Control(node, self._kill)
         self._retiring = False
-        self._killed_early = -1
+        self._early: list[tuple[Any, ...]] = []  # asked of an isolate whose life has not begun here
+        self._killed = self._seen = 0.0  # when the isolate was killed, and when its code was last seen to run
+        self._program: Any = None
+        self._ending = allocate_lock()  # taken by whoever says the isolate's last words
         self._farewell = Farewell()
         self._baseline = Baseline()
         self._body = self._new_body()
@@ -66,22 +74,32 @@ class _Worker:
         node = self._node
         node.tell(nodes.MAIN, nodes.READY, node.slot)
         poller = select.poll()
-        poller.register(self._control.descriptor, select.POLLIN)
+        poller.register(self._pipe.descriptor, select.POLLIN)
         while not self._retiring:
             patience = self._interrupter.patience()
-            if not poller.poll(None if patience is None else int(patience * 1000) + 1):
-                if self._interrupter.insist():
-                    node.give_up()
-                continue
-            for operation, number, *_ in self._control.read():
-                if operation == nodes.KILL:
-                    self._kill(number)
-                elif operation == nodes.ENDED:
-                    self._recycle(number)
-                elif operation == nodes.RETIRE:
-                    self._retiring = True
+            if poller.poll(None if patience is None else int(patience * 1000) + 1):
+                self._read_control()
+            else:
+                self._insist()
         node.mailbox.stop_waits()
         self._body.join()
+        while poller.poll(0):
+            self._read_control()
+        for message in self._early:  # for the next interpreter in this slot
+            node.tell(node.slot, *message)
+
+    def _read_control(self) -> None:
+        for message in self._pipe.read():
+            operation, number, *facts = message
+            if operation == nodes.ENDED:
+                self._recycle(number)
+            elif operation == nodes.RETIRE:
+                self._retiring = True
+            elif number == self._node.number:
+                if self._node.ended:
+                    self._early.append(message)
+                else:
+                    self._control.handle(operation, facts)
 
     # -- the body's thread ---------------------------------------------------------------------------------------------
 
@@ -97,13 +115,13 @@ class _Worker:
         node.mailbox.wait([jobs], lambda: jobs.messages or self._retiring)
         if not jobs.messages:
             return
-        program = None
+        number = node.number
         try:
             _, body, buffers = links.unpack(*jobs.messages.popleft())
             module, data = _pickle.loads(body)
             __import__(module)
-            program = sys.modules[module].host(data, buffers)
-            program.run()
+            self._program = sys.modules[module].host(data, buffers)
+            self._program.run()
         except BaseException as error:
             _report(error)
         _join_threads()  # a kill reaches them too
@@ -114,58 +132,83 @@ class _Worker:
             attendant = node.locals.get("attendant")
             if attendant is not None:
                 attendant.stop()
-            node.mailbox.close_ports()
-            node.arena.words[Arena.home(node.slot) + LEAVING] = node.number
-            if program is not None:
-                program.last_words()
         except BaseException as error:
             _report(error)
-        self._end()
-
-    def _end(self) -> None:
-        """Take the isolate's name off the home, so that everybody sees that it has ended."""
-        node = self._node
-        number = node.number
-        node.ended = True
-        node.arena.words[Arena.home(node.slot) + ISOLATE] = 0
-        node.mailbox.announce_end(node.slot)
+        self._end(number)
         node.tell(node.slot, nodes.ENDED, number)
+
+    def _end(self, number: int) -> bool:
+        """Say the last words and take the isolate's name off the home, so that everybody sees that it has ended.
+
+        Returns:
+            Whether that was not done before: a stuck isolate is ended by the kernel's thread or by main.
+        """
+        node = self._node
+        words, home = node.arena.words, Arena.home(node.slot)
+        if not self._ending.acquire(False) or words[home + ISOLATE] != number:
+            node.ended = True
+            return False
+        try:
+            node.mailbox.close_ports()
+            words[home + LEAVING] = number
+            if self._program is not None:
+                self._program.last_words()
+            tell_exit(node)
+        except BaseException as error:
+            _report(error)
+        node.ended = True
+        words[home + ISOLATE] = 0
+        node.mailbox.announce_end(node.slot)
+        return True
 
     # -- the kernel's thread -------------------------------------------------------------------------------------------
 
-    def _kill(self, number: int) -> None:
-        node = self._node
-        if number != node.number:
-            return
-        if node.ended:  # the isolate that is meant has been promised this interpreter, which is not ready yet
-            self._killed_early = number
-            return
-        if node.killed:
-            return
-        self._interrupter.start()
-        node.give_up()
+    def _kill(self) -> None:
+        if not self._killed:
+            self._killed = self._seen = monotonic()
+            self._interrupter.start()
+            self._node.give_up()
+
+    def _insist(self) -> None:
+        now = monotonic()
+        if self._interrupter.take_activity():
+            self._seen = now
+        if self._interrupter.insist():
+            self._node.give_up()
+        if now > min(self._seen + ABANDON, self._killed + _LAST_CHANCE) and not self._ending.locked():
+            self._abandon()
+
+    def _abandon(self) -> None:
+        """Give up an isolate that does not unwind: it is blocked in C. If it ever comes back, it finds its end done."""
+        number = self._node.number
+        if self._end(number):
+            self._node.arena.words[Arena.home(self._node.slot) + ABANDONED] = number
+            self._node.tell(nodes.MAIN, nodes.ABANDONED, number, self._node.slot)
 
     def _recycle(self, ended: int) -> None:
         """Make the interpreter ready for its next isolate, and say so; or say that it is not fit for another one."""
         node = self._node
         self._interrupter.stop()
         self._body.join()
-        node.wakers.clear()
-        node.locals.clear()
         recyclable = False
         try:
             own = threading.current_thread(), threading.main_thread()
             left_over = [thread for thread in threading.enumerate() if thread not in own]
-            recyclable = not left_over and not self._interrupter.tainted
+            recyclable = not left_over and not self._interrupter.tainted and self._program is not None
+            self._program = None
             if recyclable:
                 self._baseline.restore()
         except BaseException:  # the isolate has broken something that scrubbing needs
             recyclable = False
+        node.locals.clear()
         if recyclable:
-            node.killed = node.ended = False
-            node.name = ""
+            self._killed = 0.0
+            self._ending = allocate_lock()
+            node.renew()
             self._body = self._new_body()
-            self._kill(self._killed_early)
+            early, self._early = self._early, []
+            for operation, _, *facts in early:
+                self._control.handle(operation, facts)
         else:  # the next interpreter in this slot must find the job that may have come already
             for message in self._jobs.messages:
                 node.mailbox.send(self._jobs.address, *message)
