@@ -28,6 +28,7 @@ LAYERS = [
     {"subiso._pickling"},
     {"subiso.errors", "subiso.capabilities"},
     {"subiso._kernel.nursery", "subiso._kernel.worker"},
+    {"subiso._kernel.waking"},
     {"subiso._kernel.attendant", "subiso._kernel.output", "subiso._kernel.waiting"},
     {"subiso._kernel.node"},
     {"subiso._kernel.control", "subiso._kernel.gate"},

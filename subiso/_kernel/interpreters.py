@@ -83,6 +83,9 @@ COPIES_BY_PYINIT = sys.version_info >= (3, 13)
 JUMPS_CAN_RAISE = sys.version_info >= (3, 14)
 """What a monitoring callback raises at a jump passes by the handlers of that function before 3.14."""
 
+SIGNALS_DELIVER_EXCEPTIONS = sys.version_info >= (3, 15)
+"""Whether a call into C that a signal interrupts raises an asynchronous exception, in isolates too."""
+
 REFUSING_STDLIB: frozenset[str] = frozenset({"_curses", "_curses_panel", "_tkinter"})
 """The standard library's extension modules that cannot be loaded under a GIL of their own."""
 

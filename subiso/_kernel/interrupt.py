@@ -47,8 +47,13 @@ _unwinding: dict[int, tuple[float | None, float]] = {}
 
 def unwind() -> IsolateKilled:
     """Return the exception for a thread that waits in subiso while its isolate is killed: it counts as its first."""
-    _unwinding.setdefault(get_ident(), (None, monotonic()))
+    count_as_unwinding(get_ident())
     return IsolateKilled("the isolate is being killed")
+
+
+def count_as_unwinding(thread: int) -> None:
+    """Note that a thread gets its first exception in another way."""
+    _unwinding.setdefault(thread, (None, monotonic()))
 
 
 class Interrupter:
@@ -128,6 +133,11 @@ class Interrupter:
         self._reminder = now + pause, pause
         return True
 
+    @property
+    def is_active(self) -> bool:
+        """Whether code is being unwound."""
+        return self._tool is not None
+
     def take_activity(self) -> bool:
         """Return whether code of the isolate was seen to run since the last call."""
         active, self._active = self._active, False
@@ -179,6 +189,8 @@ class Interrupter:
             used, passed = thread_time() - began, monotonic() - clock
             if used < GRACE and passed < _PATIENCE:
                 return _DISABLE
+        if "trio" in sys.modules and _is_installed(name):  # an error inside of its loop would lose its tasks
+            return _DISABLE if used < GRACE * _INSISTENCE and passed < 2 * _PATIENCE else _RAISE
         if _is_stdlib(name):
             if used < GRACE * _INSISTENCE and passed < _PATIENCE:
                 return _DISABLE
@@ -206,9 +218,13 @@ def _is_called_by_user(frame: "FrameType | None") -> bool:
 
 
 def _is_being_cancelled() -> bool:
-    """Return whether the code is unwinding already, because its asyncio task was cancelled."""
-    return type(sys.exception()).__name__ == "CancelledError"
+    """Return whether the code is unwinding already, because its task was cancelled."""
+    return type(sys.exception()).__name__ in ("CancelledError", "Cancelled")  # asyncio's, trio's
+
+
+def _is_installed(name: str) -> bool:
+    return name.startswith("<attrs generated") or any(part in name for part in _SITE)
 
 
 def _is_stdlib(name: str) -> bool:
-    return name.startswith("<frozen") or (name.startswith(_STDLIB) and not any(part in name for part in _SITE))
+    return name.startswith("<frozen") or (name.startswith(_STDLIB) and not _is_installed(name))

@@ -17,7 +17,7 @@ import sys
 import threading
 from time import monotonic, sleep
 
-from subiso._kernel import doorbell, exits, forks, interpreters, links, protocol
+from subiso._kernel import doorbell, exits, forks, interpreters, links, protocol, waking
 from subiso._kernel import node as nodes
 from subiso._kernel.arena import ABANDONED as GIVEN_UP
 from subiso._kernel.arena import CONTROL, DOORBELL, ISOLATE, LEAVING, SLOTS, Arena, address_of
@@ -436,6 +436,7 @@ def found() -> Node:
     """Make the nursery, and main a node. Called once, at the first use of subiso in main."""
     global _nursery
     _nursery = Nursery()
+    waking.prepare()
     atexit.register(_close, os.getpid())
     forks.install(_close_idle, _living, _forget)
     return _nursery.node

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 BODY_STACK = 16 << 20  # bytes, of address space: OpenBLAS and deep recursion need more than 2 MiB
 ABANDON = 1.0  # seconds without a sign of life after which an isolate that is being killed is given up
+_STILL = 0.15  # seconds without a sign of life after which its threads are woken wherever they sleep
+_BODY = "subiso-body"
 _LAST_CHANCE = 10.0  # seconds after which it is given up in any case
 
 
@@ -65,6 +67,7 @@ class _Worker:
         self._early: list[tuple[Any, ...]] = []  # asked of an isolate whose life has not begun here
         self._killed = self._seen = 0.0  # when the isolate was killed, and when its code was last seen to run
         self._program: Any = None
+        self._waking = allocate_lock()
         self._ending = allocate_lock()  # taken by whoever says the isolate's last words
         self._farewell = Farewell()
         self._baseline = Baseline()
@@ -106,7 +109,7 @@ class _Worker:
     def _new_body(self) -> threading.Thread:
         stack_size(BODY_STACK)  # again: an isolate may have set another one
         threading.excepthook = _report_of_thread
-        body = threading.Thread(target=self._run_body, name="subiso-body")
+        body = threading.Thread(target=self._run_body, name=_BODY)
         body.start()
         return body
 
@@ -124,8 +127,10 @@ class _Worker:
             self._program.run()
         except BaseException as error:
             _report(error)
-        _join_threads()  # a kill reaches them too
-        self._interrupter.stop()
+        for thread in _threads():  # a kill reaches them too
+            if thread is not threading.current_thread():
+                thread.join()
+        self._stop_interrupting()
         try:
             self._farewell.run()
             _flush()
@@ -137,7 +142,7 @@ class _Worker:
         self._end(number)
         node.tell(node.slot, nodes.ENDED, number)
 
-    def _end(self, number: int) -> bool:
+    def _end(self, number: int, abandoned: bool = False) -> bool:
         """Say the last words and take the isolate's name off the home, so that everybody sees that it has ended.
 
         Returns:
@@ -157,6 +162,8 @@ class _Worker:
         except BaseException as error:
             _report(error)
         node.ended = True
+        if abandoned:
+            words[home + ABANDONED] = number
         words[home + ISOLATE] = 0
         node.mailbox.announce_end(node.slot)
         return True
@@ -175,14 +182,31 @@ class _Worker:
             self._seen = now
         if self._interrupter.insist():
             self._node.give_up()
+            if now - self._seen > _STILL:
+                self._wake()
         if now > min(self._seen + ABANDON, self._killed + _LAST_CHANCE) and not self._ending.locked():
             self._abandon()
+
+    def _wake(self) -> None:
+        """Wake the isolate's threads that sleep elsewhere than in subiso."""
+        from subiso._kernel import waking
+
+        waking.wake_waits()
+        with self._waking:
+            if self._interrupter.is_active:
+                waking.interrupt_calls(_threads())
+
+    def _stop_interrupting(self) -> None:
+        """Let the body's thread alone from now on."""
+        with self._waking:
+            self._interrupter.stop()
+            if "subiso._kernel.waking" in sys.modules:
+                sys.modules["subiso._kernel.waking"].spare_this_thread()
 
     def _abandon(self) -> None:
         """Give up an isolate that does not unwind: it is blocked in C. If it ever comes back, it finds its end done."""
         number = self._node.number
-        if self._end(number):
-            self._node.arena.words[Arena.home(self._node.slot) + ABANDONED] = number
+        if self._end(number, abandoned=True):
             self._node.tell(nodes.MAIN, nodes.ABANDONED, number, self._node.slot)
 
     def _recycle(self, ended: int) -> None:
@@ -223,12 +247,14 @@ def _flush() -> None:
             pass
 
 
-def _join_threads() -> None:
-    """Wait for the threads that the isolate has started."""
-    kept = threading.current_thread(), threading.main_thread()
-    for thread in threading.enumerate():
-        if not (thread in kept or thread.name.startswith("subiso-")):
-            thread.join()
+def _threads() -> list[threading.Thread]:
+    """Return the isolate's threads: its body, and those that it has started."""
+    main = threading.main_thread()
+    return [
+        thread
+        for thread in threading.enumerate()
+        if thread is not main and (thread.name == _BODY or not thread.name.startswith("subiso-"))
+    ]
 
 
 def _report_of_thread(args: "threading.ExceptHookArgs") -> None:
