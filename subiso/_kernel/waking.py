@@ -7,8 +7,9 @@ What can be woken
     descriptors): there CPython delivers asynchronous exceptions when it looks for signals, in whatever interpreter.
 
 What cannot
-    Before 3.15 such calls go on after a signal, for only main's own thread looks further (docs/explanation/proofs/blocked_call.py);
-    a lock that nobody releases; code that never comes back to Python. Such isolates are abandoned (worker.py).
+    Before 3.15 such calls go on after a signal, for only main's own thread looks further: blocked_call.py in
+    docs/explanation/proofs. A lock that nobody releases; code that never comes back to Python. Such isolates are
+    abandoned (worker.py).
 
 A hack on CPython's insides, and why it is sound: an asynchronous exception is set only for a thread that was seen to
 run nothing for a while, and is taken back before the thread does anything for the kernel.
