@@ -12,7 +12,8 @@ The map of the package, from policy down to mechanism; imports point downwards o
     _pickling/                  functions, classes and Structs by value
     _kernel/                    what makes isolates run; it knows no policy
         nursery  worker             interpreters: made and lent in main; lived in
-        forks  exits  scrub  interrupt  waking  extensions (copies  pyinit  capi  sharing  elf)
+        forks  exits  interrupt  waking  scrub (libraries)  own_builtins
+        extensions (copies  pyinit  capi  sharing  elf)
         attendant  waiting  output  setting
         node                        this interpreter's place among the others
         control  gate               what may be asked of an isolate; where its events stop

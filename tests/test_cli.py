@@ -1,6 +1,7 @@
 """The command line: what the demo counts, the four ways to count it, and how `subiso demo` talks and fails."""
 
 import contextlib
+import errno
 import json
 import os
 import pty
@@ -12,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from subiso import cli
+from subiso._kernel.nursery import Limits
 from subiso.cli import demo, measuring, ways
 from subiso.cli.analysis import Module, analyse, analyse_all
 
 PATIENCE = 60  # seconds that a whole demo may take
+MOST = min(1000, Limits.isolates)  # workers that this machine can hold
 BROKEN = os.fsdecode(b"[bold]\xff.py")  # a name that is markup, and no text
 
 
@@ -306,12 +309,13 @@ def test_in_terminal(tree: Path) -> None:
     [
         pytest.param(["--path", "/nowhere/at all"], "subiso: no such directory: /nowhere/at all\n", id="path"),
         pytest.param(["--path", __file__], f"subiso: no such directory: {__file__}\n", id="file"),
-        pytest.param(["--workers", "0"], "subiso: --workers must be 1 or more, not 0\n", id="zero"),
-        pytest.param(["--workers", "-1"], "subiso: --workers must be 1 or more, not -1\n", id="negative"),
+        pytest.param(["--workers", "0"], f"subiso: --workers must be 1 to {MOST}, not 0\n", id="zero"),
+        pytest.param(["--workers", "-1"], f"subiso: --workers must be 1 to {MOST}, not -1\n", id="negative"),
+        pytest.param(["--workers", "1001"], f"subiso: --workers must be 1 to {MOST}, not 1001\n", id="too many"),
     ],
 )
 def test_bad_arguments(arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A path that is not there, or no workers, is an error of one line, with exit code 2."""
+    """A path that is not there, or no number of workers to work with, is an error of one line, with exit code 2."""
     assert cli.main(["demo", *arguments]) == 2
     assert capsys.readouterr() == ("", line)
 
@@ -320,6 +324,19 @@ def test_tree_without_sources(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     """A tree without a .py file is an error of one line, with exit code 2."""
     assert cli.main(["demo", "--path", str(tmp_path)]) == 2
     assert capsys.readouterr() == ("", f"subiso: no .py file in {tmp_path}\n")
+
+
+def test_no_isolates(tree: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A way for which the system has not enough is an error of one line, with exit code 2."""
+
+    def refused(chunks: list[list[str]], workers: int) -> "ways.Results":
+        yield from ways.one_thread(chunks[:1], workers)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setitem(ways.WAYS, "isolates", refused)
+    assert cli.main(["demo", "--path", str(tree), "--workers", "2"]) == 2
+    said = "subiso: isolates: 2 workers are too many here: [Errno 24] Too many open files\n"
+    assert capsys.readouterr().err == said
 
 
 def test_program_exit_code() -> None:

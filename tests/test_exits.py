@@ -235,6 +235,7 @@ def test_isolates_that_are_hard_to_end(start, entry):
         ("sys.exit(256 + 7)", {7}, ""),
         ("raise KeyboardInterrupt", {-2, 130}, "KeyboardInterrupt"),
         ("raise SystemExit(9)", {9}, ""),
+        ("sys.exit(130)", {130}, ""),
         ("os._exit(8)", {8}, ""),
         ("asyncio.run(main())", {6}, ""),
         ("threading.Thread(target=time.sleep, args=(0.1,)).start(); sys.exit(5)", {5}, ""),

@@ -34,6 +34,33 @@ def test_a_fork_after_isolates_have_ended(start):
     assert (program.returncode, program.out) == (0, "done\n"), program.err
 
 
+def test_a_fork_while_an_isolate_ends(start):
+    """A fork waits for the end of an isolate that ends a moment later: its result may have come already."""
+    program = start(
+        USED
+        + """
+    from subiso._kernel import nursery
+
+    with ReceivePort() as hello:
+        isolate = Isolate.spawn(wait, hello.send_port)
+        port = hello.receive()
+        made = nursery._nursery
+        await_ends = made.await_ends
+
+        def end_it_and_await_ends(timeout):
+            port.send(None)
+            return await_ends(20)
+
+        made.await_ends = end_it_and_await_ends
+        child = os.fork()
+        if not child:
+            os._exit(0)
+        print(os.waitpid(child, 0)[1], isolate.is_alive)
+    """
+    ).finish()
+    assert (program.returncode, program.out) == (0, "0 False\n"), program.err
+
+
 def test_a_fork_beside_a_living_isolate_is_refused(start):
     """`os.fork` raises a sentence that names the isolate and says what to do; afterwards it works again."""
     program = start(

@@ -1,5 +1,6 @@
 """Streams of records between two slots: nothing is lost, doubled, torn or out of order, whatever the two sides do."""
 
+import errno
 import os
 import random
 import threading
@@ -177,6 +178,28 @@ def test_large_messages(sizes):
     if parts:
         parts[-1][:1] = b"!"  # the receiver's own memory
     del read, parts
+    assert descriptors() == before
+
+
+@pytest.mark.parametrize("sizes", [(0,), (links.LARGE,), (links.LARGE, 0, 63, 1 << 20)])
+def test_large_messages_that_cannot_be_mapped(sizes, monkeypatch):
+    """Where there is no descriptor for a mapping, a large message is copied; it can be written to all the same."""
+
+    def refuse(descriptor, size):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    def read_little(descriptor, buffers, offset):
+        return preadv(descriptor, [buffers[0][:100_000]], offset)
+
+    before, preadv = descriptors(), os.preadv
+    body, *buffers = (os.urandom(size) for size in sizes)
+    payload = links.pack_large(protocol.PICKLE, body, [memoryview(buffer) for buffer in buffers])
+    monkeypatch.setattr(links, "map_file", refuse)
+    monkeypatch.setattr(os, "preadv", read_little)  # as with more than 2 GiB
+    kind, read, parts = links.unpack(protocol.LARGE, payload)
+    assert (kind, bytes(read), [bytes(part) for part in parts]) == (protocol.PICKLE, body, buffers)
+    if parts:
+        parts[-1][:1] = b"!"
     assert descriptors() == before
 
 

@@ -25,7 +25,7 @@ def look():
         "path": "/poison" in sys.path,
         "argv": sys.argv,
         "environ": os.environ.get("SUBISO_POISON"),
-        "lost variable": "PATH" in os.environ,
+        "lost variable": "SUBISO_LOST" in os.environ,
         "filters": [entry[1].pattern for entry in warnings.filters if entry[1] and "poison" in entry[1].pattern],
         "showwarning": warnings.showwarning.__module__,
         "handlers": [type(handler).__name__ for handler in logging.getLogger().handlers],
@@ -60,7 +60,7 @@ def poison():
     sys.path.insert(0, "/poison")
     sys.argv.append("poison")
     os.environ["SUBISO_POISON"] = "1"
-    del os.environ["PATH"]
+    del os.environ["SUBISO_LOST"]
     warnings.filterwarnings("error", "poison")
     warnings.showwarning = poison
     logging.basicConfig(level=logging.DEBUG)
@@ -115,6 +115,9 @@ def probe(tmp_path, monkeypatch):
     (package / "__init__.py").write_text(PACKAGE.format(pipe=writer))
     (package / "inner.py").write_text("")
     (tmp_path / "subiso_probe.py").write_text(PROBE)
+    monkeypatch.setenv(
+        "SUBISO_LOST", "there"
+    )  # the environment as C code sees it is the process's: no other is removed
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "subiso_probe", raising=False)
     import subiso_probe

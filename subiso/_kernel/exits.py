@@ -1,5 +1,6 @@
 """The end of the program: in bounded time, with its exit code, whatever its isolates do."""
 
+import contextlib
 import os
 import sys
 import warnings
@@ -16,6 +17,7 @@ PATIENCE = 1.0  # seconds to wait for killed isolates to unwind, and then for in
 _REMAINING = "remaining subinterpreters"
 
 _exit_code = 0
+_interrupted = False  # whether that code is for a Ctrl-C that nobody caught
 _tool: int | None = None
 
 
@@ -63,7 +65,7 @@ def watch_exit_code() -> None:
 
 
 def _on_unwind(code: "CodeType", offset: int, error: BaseException) -> None:
-    global _exit_code
+    global _exit_code, _interrupted
     if code.co_name != "<module>":
         return
     frame = sys._getframe(1)
@@ -75,7 +77,8 @@ def _on_unwind(code: "CodeType", offset: int, error: BaseException) -> None:
         value = error.code
         _exit_code = 0 if value is None else value if isinstance(value, int) else 1
     elif not hasattr(sys, "ps1"):
-        _exit_code = 130 if isinstance(error, KeyboardInterrupt) else 1
+        _interrupted = isinstance(error, KeyboardInterrupt)
+        _exit_code = 130 if _interrupted else 1
 
 
 def _end(code: int, end: "Callable[[int], object]" = os._exit) -> None:
@@ -97,8 +100,20 @@ class _LastBreath:
         end(self._code)
 
 
+def _remind_of_interrupt() -> None:
+    """Make CPython know again that Ctrl-C ends the program.
+
+    It keeps that in one variable of the process, which every interpreter that begins to run a text sets back (3.13);
+    a text that ends with KeyboardInterrupt sets it.
+    """
+    with contextlib.suppress(KeyboardInterrupt):
+        exec("raise KeyboardInterrupt")
+
+
 def finish(everything_closed: bool) -> None:
     """Have the program end before its finalization goes wrong, where it would."""
+    if _interrupted:
+        _remind_of_interrupt()
     if everything_closed and (_tool is None or not interpreters.EXIT_NEEDS_HELP):
         return
     code = _exit_code & 0xFF

@@ -21,7 +21,7 @@ def install(close_idle: "Callable[[], bool]", living: "Callable[[], list[str]]",
 
     Args:
         close_idle: closes the interpreters in which no isolate lives, and returns whether all are closed.
-        living: names the isolates that live.
+        living: names the isolates that live, and are not just about to end.
         forget: makes the child forget the parent's isolates.
     """
     global _installed

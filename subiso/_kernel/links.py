@@ -21,9 +21,12 @@ from time import monotonic_ns as now
 
 from subiso._kernel import arena, doorbell, protocol
 from subiso._kernel.arena import Arena, map_file, memory_file
+from subiso._kernel.interpreters import MAP_OPTIONS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from mmap import mmap
+
     from subiso._kernel.waitables import Inbox, Waitable
 
 # Control words of a ring: the writer's line, then the reader's.
@@ -322,7 +325,7 @@ def unpack(kind: int, payload: bytes) -> "tuple[int, bytes | memoryview, list[me
         return kind, payload, []
     descriptor, size, kind, *lengths = memoryview(payload).cast("Q")
     try:
-        whole = memoryview(map_file(descriptor, max(size, 1)))
+        whole = memoryview(_take(descriptor, size))
     finally:
         os.close(descriptor)
     parts = []
@@ -331,6 +334,34 @@ def unpack(kind: int, payload: bytes) -> "tuple[int, bytes | memoryview, list[me
         parts.append(whole[place : place + length])
         place += length + _ALIGNMENT - 1 & -_ALIGNMENT
     return kind, parts[0], parts[1:]
+
+
+def _take(descriptor: int, size: int) -> "mmap | bytearray":
+    """Return what is in a memory file: the file itself, or a copy where descriptors are short.
+
+    On 3.12 a mapping keeps a descriptor. There, once half of them are taken, what arrives is copied, so that a receiver
+    that keeps what it gets leaves enough for those who send.
+    """
+    try:
+        if not _are_descriptors_short(descriptor):
+            return map_file(descriptor, max(size, 1))
+    except OSError:  # no descriptor or address space is left: what has arrived is not to be lost
+        pass
+    whole = bytearray(size)
+    place = 0
+    with memoryview(whole) as rest:
+        while place < size:  # one call reads 2 GiB at most
+            place += os.preadv(descriptor, [rest[place:]], place)
+    return whole
+
+
+def _are_descriptors_short(descriptor: int) -> bool:
+    """Return whether mappings keep descriptors, and half of them are taken: the system gives the lowest free number."""
+    if MAP_OPTIONS:
+        return False
+    lowest = os.dup(descriptor)
+    os.close(lowest)
+    return lowest > os.sysconf("SC_OPEN_MAX") // 2
 
 
 def discard(kind: int, payload: bytes) -> None:

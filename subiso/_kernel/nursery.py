@@ -32,10 +32,13 @@ if TYPE_CHECKING:
 _BOOT = """\
 import sys
 sys.path[:] = {path!r}
+from subiso._kernel.own_builtins import install
+install()
 from subiso._kernel.worker import main
 main({slot}, {descriptor}, {control}, {doorbell})
 """
 
+_LAST_MOMENT = 0.2  # seconds that isolates are given to end before a fork is refused
 _LAST_WORDS = 0.002  # seconds that an isolate which is about to end is waited for
 _SILENCE = 2.5  # seconds after which a killed isolate whose kernel does not answer is given up: its GIL is held
 
@@ -410,17 +413,17 @@ class Nursery:
         """End everything, in bounded time; say which isolates were still running. For the end of the program."""
         with self._lock:
             self.closing = True
-        running = self._await_ends(exits.GRACE)
+        running = self.await_ends(exits.GRACE)
         with self._lock:
             for berth in self._berths:
                 if berth.name in running and berth.state == BUSY:
                     self.node.kill(berth.slot, berth.number, self._arena.capabilities(berth.slot)[1])
         before = self.abandoned()
-        stuck = self._await_ends(exits.PATIENCE) + self.abandoned()
+        stuck = self.await_ends(exits.PATIENCE) + self.abandoned()
         exits.say_who_was_running(before + [name for name in running if name not in before], stuck)
         exits.finish(everything_closed=not stuck and self.retire_idle(exits.PATIENCE))
 
-    def _await_ends(self, timeout: float) -> list[str]:
+    def await_ends(self, timeout: float) -> list[str]:
         """Wait ``timeout`` seconds for all isolates to end; return the names of those that have not."""
         deadline = monotonic() + timeout
         with self._lock:
@@ -459,7 +462,8 @@ def _close_idle() -> bool:
 
 
 def _living() -> list[str]:
-    return [] if _nursery is None else _nursery.living() + _nursery.abandoned()
+    """Name the isolates that do not end by themselves: a result comes a moment before its isolate's end."""
+    return [] if _nursery is None else _nursery.await_ends(_LAST_MOMENT) + _nursery.abandoned()
 
 
 def _forget() -> None:

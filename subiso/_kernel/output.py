@@ -40,6 +40,8 @@ class ForwardedStream(io.TextIOBase):
     def flush(self) -> None:
         """Return when main has written everything, or after a second."""
         self._send()
+        if self._node.ended:  # nothing is read any more: what comes may be for the next isolate here
+            return
         written = self._node.mailbox.inboxes[self._node.fixed(nodes.WRITTEN)]
         written.messages.clear()
         self._node.tell(nodes.MAIN, nodes.OUTPUT, self._node.slot, self._name, "")

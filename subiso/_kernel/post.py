@@ -48,6 +48,7 @@ class Post:
         self._replies = 0
         self._lock = allocate_lock()  # reading rings and routing; the tables above
         self._dirty = Arena.dirty(slot)
+        self._parked = False
 
     # -- ports ---------------------------------------------------------------------------------------------------------
 
@@ -161,6 +162,9 @@ class Post:
         memory[flag] = 0
         try:
             with self._lock:  # which is a fence: what is published from now on sets the flag again
+                if self._parked:
+                    memory[flag] = 1
+                    return
                 others = reader.read(self.inboxes, events, until)
                 if others:
                     self._route(others, events)
@@ -189,6 +193,10 @@ class Post:
             for flag in flags:
                 memory[flag] = 0
             with self._lock:
+                if self._parked:
+                    for flag in flags:
+                        memory[flag] = 1
+                    return
                 ahead = [(sent, place) for place, reader in enumerate(readers) if (sent := reader.next()) is not None]
                 heapify(ahead)
                 while ahead and ahead[0][0] <= until:
@@ -341,9 +349,16 @@ class Post:
                 if words[place + 1]:
                     semaphore.close(words[place + 1])
 
-    def park(self) -> None:
-        """Leave every stream to the next interpreter in this slot."""
+    def park(self, unread: Inbox | None = None) -> None:
+        """Leave every stream, and what is still in ``unread``, to the next interpreter in this slot; read no more."""
+        own = self.writer(self.slot)
         with self._lock:
+            # By the time that the interpreter is closed, somebody may still wait here, or flush a stream.
+            self._parked = True
+            self._find = lambda *_: -1
+            while unread is not None and unread.messages:
+                kind, payload = unread.messages.popleft()
+                own.write(kind, unread.address, payload)
             for writer in self._writers.values():
                 writer.park()
             for reader in self._readers.values():

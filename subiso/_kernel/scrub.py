@@ -1,43 +1,46 @@
 """Making an interpreter fresh again after an isolate, without unloading what is costly or dangerous to load again.
 
-Reset: ``__main__``, the user's modules, ``atexit``, logging, warnings filters, ``sys``'s hooks, streams, paths and
-limits, the environment, builtins, ``random``, the default decimal context, copyreg. Thread-locals, context variables
-and the decimal context of a thread need nothing: every isolate runs on a new thread. Kept: modules of the standard
-library and of installed packages, with their state, and modules that are compiled.
+Reset: ``__main__``, the user's modules, all attributes of `sys`, `builtins` and of what else the kernel itself relies
+on (`_RELIED_ON`), limits, the garbage collector, monitoring tools, warnings filters, copyreg, ``atexit``, and what the
+standard library's modules keep for the whole interpreter (libraries.py). Thread-locals, context variables, and the
+decimal context of a thread need nothing: every isolate runs on a new thread. Kept: modules of the standard library and
+of installed packages, with their other state, and modules that are compiled.
+
+What cannot be taken back costs the interpreter: it is not used again (`Baseline.spoil`).
 """
 
+import _codecs
+import abc
 import atexit
 import builtins
+import codecs
+import copyreg
 import gc
 import os
 import sys
 import warnings
 
+from subiso._kernel import libraries
 from subiso._kernel.interrupt import IsolateKilled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import ModuleType
+    from types import FrameType, ModuleType
     from typing import Any
 
 _STDLIB = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
-_SYS_LISTS = ("path", "meta_path", "path_hooks", "argv", "warnoptions")
-_SYS_VALUES = [
-    "stdin",
-    "stdout",
-    "stderr",
-    "excepthook",
-    "displayhook",
-    "unraisablehook",
-    "breakpointhook",
-    "dont_write_bytecode",
-    "pycache_prefix",
-    "tracebacklimit",
-    "ps1",
-    "ps2",
-]
+_SYS_LISTS = ("path", "meta_path", "path_hooks", "argv", "orig_argv", "warnoptions")
+_SYS_SETTINGS = (  # the ends of the names of two functions, which get and set
+    *("recursionlimit", "switchinterval", "_int_max_str_digits", "dlopenflags"),
+    *("_lazy_imports", "_lazy_imports_filter"),
+)
+_RELIED_ON = (  # what patches in these could do to the kernel or to later isolates is worse than elsewhere
+    *("_codecs", "_pickle", "_struct", "_thread", "_warnings", "abc", "atexit", "builtins", "codecs", "copyreg", "gc"),
+    *("mmap", "os", "os.path", "posix", "select", "struct", "threading", "time", "types", "warnings"),
+)
 _MISSING = object()
+_TOOLS = range(6)  # of sys.monitoring
 
 
 class Farewell:
@@ -52,8 +55,7 @@ class Farewell:
         atexit.unregister = self.unregister
 
     def register(self, func: "Callable[..., Any]", /, *args: "Any", **kwargs: "Any") -> "Callable[..., Any]":
-        caller = sys.modules.get(sys._getframe(1).f_globals.get("__name__", ""))
-        self._calls.append((caller is not None and _is_kept(caller), func, args, kwargs))
+        self._calls.append((_is_kept_code(sys._getframe(1)), func, args, kwargs))
         return func
 
     def unregister(self, func: "Callable[..., object]", /) -> None:
@@ -80,52 +82,161 @@ class Baseline:
     """What the interpreter looked like before its first isolate."""
 
     def __init__(self) -> None:
-        self._modules = set(sys.modules)
-        self._lists = {name: (getattr(sys, name), list(getattr(sys, name))) for name in _SYS_LISTS}
-        self._values = {name: getattr(sys, name, _MISSING) for name in _SYS_VALUES}
-        self._limits = sys.getrecursionlimit(), sys.getswitchinterval()
-        self._builtins = dict(vars(builtins))
-        self._warnings = _warnings_state()
-        self._main = sys.modules["__main__"]
-        self._empty_main()
+        self._spoilt: str | None = None
+        self._watch_what_is_for_ever()
+        libraries.watch()
+        relied_on = (sys.monitoring, *(sys.modules[name] for name in _RELIED_ON if name in sys.modules))
+        self._attributes = [(vars(module), dict(vars(module))) for module in relied_on]
+        self._complete = [(vars(module), dict(vars(module))) for module in (builtins, sys)]
+        self._lists = [(one, list(one)) for one in (*(getattr(sys, name) for name in _SYS_LISTS), gc.callbacks)]
+        self._settings = [
+            (getattr(sys, "set" + name), getattr(sys, "get" + name)())
+            for name in _SYS_SETTINGS
+            if hasattr(sys, "set" + name)
+        ]
+        self._collector = gc.isenabled(), gc.get_threshold(), gc.get_debug()
+        self._reducers = dict(copyreg.dispatch_table)
+        self._warnings = list(warnings.filters)
+        self._all_modules = sys.modules
+        self._main = vars(sys.modules["__main__"])
+        self._empty_main = {name: value for name, value in self._main.items() if name.startswith("__")}
+        self._forget_main()
+        self._modules = dict(sys.modules)
         gc.collect()
         gc.freeze()  # so that the collections to come look only at what isolates make
 
+    def spoil(self, reason: str) -> None:
+        """Have the interpreter not used again."""
+        self._spoilt = reason
+
+    def mend(self) -> None:
+        """Put back what the kernel relies on, so that it can go on; of the isolate's code only atexit functions run."""
+        for place, attributes in self._attributes:
+            place.update(attributes)
+
     def restore(self) -> None:
-        """Make everything look as it did. No thread of the last isolate may be left."""
-        for name, value in self._values.items():
-            if value is not _MISSING:
-                setattr(sys, name, value)
-            elif hasattr(sys, name):
-                delattr(sys, name)
-        for name, (original, items) in self._lists.items():
+        """Make everything look as it did. No thread of the last isolate may be left.
+
+        Raises:
+            RuntimeError: something cannot be taken back.
+        """
+        if sys.modules is not self._all_modules:
+            self.spoil("sys.modules was replaced")
+        self.mend()
+        vars(sys).update(self._complete[1][1])
+        if self._spoilt:
+            raise RuntimeError(self._spoilt)
+        if sys.gettrace() or sys.getprofile():  # of the kernel's thread: set for all threads
+            sys.settrace(None)
+            sys.setprofile(None)
+        _free_tools()
+        for original, items in self._lists:
             original[:] = items
-            setattr(sys, name, original)
-        sys.setrecursionlimit(self._limits[0])
-        sys.setswitchinterval(self._limits[1])
-        vars(builtins).update(self._builtins)
-        for name in vars(builtins).keys() - self._builtins.keys():
-            del vars(builtins)[name]
+        for place, attributes in self._complete:
+            for name in place.keys() - attributes.keys():
+                if type(place[name]).__name__ != "PyCapsule":  # what extensions share with each other
+                    del place[name]
+        for set_one, value in self._settings:
+            set_one(value)
+        self._reset_collector()
         self._forget_modules()
-        _reset_libraries()
-        _restore_warnings(self._warnings)
+        libraries.reset(_is_kept)
+        self._restore_reducers()
+        self._restore_warnings()
         gc.collect()
         gc.freeze()
 
-    def _empty_main(self) -> None:
-        for name in [name for name in vars(self._main) if not name.startswith("__")]:
-            del vars(self._main)[name]
+    def _watch_what_is_for_ever(self) -> None:
+        """Notice calls of functions whose effects cannot be taken back, unless a package that stays makes them."""
+        for module, name in (
+            *((sys, "addaudithook"), (codecs, "register"), (codecs, "register_error")),
+            *((_codecs, "register"), (_codecs, "register_error")),
+        ):
+            setattr(module, name, self._watched(getattr(module, name)))
+        register: Any = abc.ABCMeta.register
+
+        def register_subclass(cls: "Any", subclass: "Any") -> "Any":
+            """Register a virtual subclass of an ABC."""
+            if _outlives(cls) and _outlives(subclass) and not _is_kept_code(sys._getframe(1)):
+                self.spoil(f"{subclass!r} was registered with {cls!r}")
+            return register(cls, subclass)
+
+        abc.ABCMeta.register = register_subclass  # type: ignore[method-assign]
+
+    def _watched(self, function: "Callable[..., Any]") -> "Callable[..., Any]":
+        def call(*args: "Any", **kwargs: "Any") -> "Any":
+            if not _is_kept_code(sys._getframe(1)):
+                self.spoil(f"{function.__name__} was called")
+            return function(*args, **kwargs)
+
+        call.__name__ = call.__qualname__ = function.__name__
+        call.__doc__ = function.__doc__
+        return call
+
+    def _reset_collector(self) -> None:
+        enabled, thresholds, debug = self._collector
+        (gc.enable if enabled else gc.disable)()
+        gc.set_threshold(*thresholds)
+        gc.set_debug(debug)
+        gc.garbage.clear()
+
+    def _forget_main(self) -> None:
+        for name in self._main.keys() - self._empty_main.keys():
+            del self._main[name]
+        self._main.update(self._empty_main)
 
     def _forget_modules(self) -> None:
-        sys.modules["__main__"] = self._main
-        self._empty_main()
-        for name, module in list(sys.modules.items()):
-            if name not in self._modules and not _is_kept(module):
-                del sys.modules[name]
+        """Forget the user's modules, and put those back that were loaded before, whatever stands in their place."""
+        modules, known = sys.modules, self._modules
+        modules.update(known)
+        self._forget_main()
+        for name, module in list(modules.items()):
+            if name not in known and not _is_kept(module):
+                del modules[name]
+        self._modules = dict(modules)
         for path in [path for path in sys.path_importer_cache if not _is_installed(path)]:
             del sys.path_importer_cache[path]
-        if "linecache" in sys.modules:
-            sys.modules["linecache"].clearcache()
+
+    def _restore_reducers(self) -> None:
+        """Forget how to pickle what is not there any more; what packages told copyreg stays."""
+        reducers = copyreg.dispatch_table
+        for kind, reducer in list(reducers.items()):
+            if not (_outlives(kind) and _outlives(reducer)):
+                del reducers[kind]
+        reducers.update(self._reducers)
+
+    def _restore_warnings(self) -> None:
+        module: Any = warnings
+        module.onceregistry.clear()
+        module.simplefilter("default", UserWarning)  # any call that tells the C side that the filters have changed
+        module.filters[:] = self._warnings
+
+
+def _free_tools() -> None:
+    """Take the monitoring tools back that the isolate did not give back."""
+    monitoring = sys.monitoring
+    for tool in _TOOLS:
+        if monitoring.get_tool(tool) is None:
+            continue
+        if hasattr(monitoring, "clear_tool_id"):
+            monitoring.clear_tool_id(tool)
+        else:
+            monitoring.set_events(tool, 0)
+            for event in vars(monitoring.events).values():
+                if isinstance(event, int) and event.bit_count() == 1:
+                    monitoring.register_callback(tool, event, None)
+        monitoring.free_tool_id(tool)
+
+
+def _outlives(thing: "Any") -> bool:
+    """Return whether a class or function is of a module that outlives the isolate."""
+    name = getattr(thing, "__module__", None)
+    return isinstance(name, str) and _is_kept(sys.modules.get(name))
+
+
+def _is_kept_code(frame: "FrameType") -> bool:
+    """Return whether the code that runs in a frame is of a module that outlives the isolate."""
+    return _is_kept(sys.modules.get(frame.f_globals.get("__name__", "")))
 
 
 def _is_kept(module: "ModuleType | None") -> bool:
@@ -147,66 +258,3 @@ def _is_kept(module: "ModuleType | None") -> bool:
 
 def _is_installed(path: str) -> bool:
     return path.startswith(_STDLIB) or "site-packages" in path or "dist-packages" in path
-
-
-def _warnings_state() -> "tuple[Any, ...]":
-    return list(warnings.filters), warnings.showwarning, warnings.formatwarning
-
-
-def _restore_warnings(state: "tuple[Any, ...]") -> None:
-    module: Any = warnings
-    filters, module.showwarning, module.formatwarning = state
-    module.onceregistry.clear()
-    module.simplefilter("default", UserWarning)  # any call that tells the C side that the filters have changed
-    module.filters[:] = filters
-
-
-def _reset_libraries() -> None:
-    """Reset what the standard library's modules keep for the whole interpreter."""
-    modules: dict[str, Any] = sys.modules
-    if "logging" in modules:
-        _reset_logging(modules["logging"])
-    if "random" in modules:
-        modules["random"].seed()
-    if "decimal" in modules:
-        decimal = modules["decimal"]
-        fresh = decimal.Context(
-            prec=28, rounding=decimal.ROUND_HALF_EVEN, Emin=-999999, Emax=999999, capitals=1, clamp=0
-        )
-        fresh.traps.update(dict.fromkeys(fresh.traps, False))
-        for signal in (decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow):
-            fresh.traps[signal] = True
-        for name in ("prec", "rounding", "Emin", "Emax", "capitals", "clamp"):
-            setattr(decimal.DefaultContext, name, getattr(fresh, name))
-        decimal.DefaultContext.traps.update(fresh.traps)
-    if "socket" in modules:
-        modules["socket"].setdefaulttimeout(None)
-    if "threading" in modules:
-        modules["threading"].settrace(None)
-        modules["threading"].setprofile(None)
-        modules["threading"].excepthook = modules["threading"].__excepthook__
-    if "typing" in modules:
-        for forget in getattr(modules["typing"], "_cleanups", ()):
-            forget()
-    if "subiso.messages" in modules:
-        modules["subiso.messages"].reset()
-    if "weakref" in modules:
-        modules["weakref"].finalize._registered_with_atexit = False
-
-
-def _reset_logging(logging: "Any") -> None:
-    logging.disable(logging.NOTSET)
-    logging.setLoggerClass(logging.Logger)
-    root = logging.root
-    for logger in (root, *(one for one in root.manager.loggerDict.values() if isinstance(one, logging.Logger))):
-        logger.handlers.clear()
-        logger.filters.clear()
-        logger.setLevel(logging.NOTSET if logger is not root else logging.WARNING)
-        logger.propagate = True
-        logger.disabled = False
-    logging._handlers.clear()
-    del logging._handlerList[:]
-    if logging.lastResort is not None:
-        logging._addHandlerRef(logging.lastResort)
-    logging.captureWarnings(False)
-    logging.raiseExceptions = True

@@ -53,14 +53,14 @@ def main(slot: int, descriptor: int, control: int, doorbell: int) -> None:
     try:
         worker.live()
     finally:
-        node.mailbox.park()
+        node.mailbox.park(unread=worker.jobs)
 
 
 class _Worker:
     def __init__(self, node: Node, pipe: ControlPipe) -> None:
         self._node = node
         self._pipe = pipe
-        self._jobs: Inbox = node.mailbox.open_fixed(nodes.JOBS)
+        self.jobs: Inbox = node.mailbox.open_fixed(nodes.JOBS)
         self._interrupter = Interrupter()
         self._control = Control(node, self._kill)
         self._retiring = False
@@ -114,7 +114,7 @@ class _Worker:
         return body
 
     def _run_body(self) -> None:
-        node, jobs = self._node, self._jobs
+        node, jobs = self._node, self.jobs
         node.mailbox.wait([jobs], lambda: jobs.messages or self._retiring)
         if not jobs.messages:
             return
@@ -127,11 +127,15 @@ class _Worker:
             self._program.run()
         except BaseException as error:
             _report(error)
-        for thread in _threads():  # a kill reaches them too
-            if thread is not threading.current_thread():
-                thread.join()
+        try:
+            for thread in _threads():  # a kill reaches them too
+                if thread is not threading.current_thread():
+                    thread.join()
+        except BaseException:  # the isolate has broken what it takes; who is left costs the interpreter
+            self._baseline.mend()
         self._stop_interrupting()
         try:
+            self._baseline.mend()
             self._farewell.run()
             _flush()
             attendant = node.locals.get("attendant")
@@ -233,9 +237,6 @@ class _Worker:
             early, self._early = self._early, []
             for operation, _, *facts in early:
                 self._control.handle(operation, facts)
-        else:  # the next interpreter in this slot must find the job that may have come already
-            for message in self._jobs.messages:
-                node.mailbox.send(self._jobs.address, *message)
         node.tell(nodes.MAIN, nodes.IDLE, node.slot, ended, recyclable)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from subiso.cli.analysis import Module
     from subiso.cli.measuring import Measurement
 
+MOST_WORKERS = 1000  # of what any process can hold; a small machine holds fewer isolates
 CHUNK = 64 << 10  # bytes of source: some 50 ms of work, so that no worker has to wait long for the last one
 OVERHEAD = 1 << 10  # bytes of source that take as long as opening a file
 
@@ -42,18 +43,21 @@ def run(arguments: "argparse.Namespace") -> int:
     """Run the demo and return its exit code: 1 if the four results are not equal.
 
     Raises:
-        UsageError: the path or the number of workers makes no sense.
+        UsageError: the path or the number of workers makes no sense, or the system has not enough for so many.
     """
     import warnings
 
     from rich.console import Console
 
+    from subiso import IsolateSpawnError
+    from subiso._kernel.nursery import Limits
     from subiso.cli.measuring import measure
     from subiso.cli.ways import WAYS
 
     workers = (os.cpu_count() or 1) if arguments.workers is None else arguments.workers
-    if workers < 1:
-        raise UsageError(f"--workers must be 1 or more, not {workers}")
+    most = min(MOST_WORKERS, Limits.isolates)
+    if not 1 <= workers <= most:
+        raise UsageError(f"--workers must be 1 to {most}, not {workers}")
     root, sizes = find_sources(arguments.path)
     chunks = chunked(sizes)
     busy = min(workers, len(chunks))
@@ -65,7 +69,12 @@ def run(arguments: "argparse.Namespace") -> int:
     console.print(f"{len(sizes):,} files, {megabytes:.1f} MB, in {root}; workers: {busy}", soft_wrap=True)
     with _progress(console, len(sizes)) as report, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the parser has to say about the sources
-        measurements = [measure(name, way, chunks, busy, report) for name, way in WAYS.items()]
+        measurements = []
+        for name, way in WAYS.items():
+            try:
+                measurements.append(measure(name, way, chunks, busy, report))
+            except (OSError, IsolateSpawnError) as error:
+                raise UsageError(f"{name}: {busy} workers are too many here: {error}") from None
     if arguments.json:
         _write_json(root, workers, measurements)
     else:

@@ -1,0 +1,156 @@
+"""Much at once, and many times over: nothing is lost, and nothing is left."""
+
+import os
+
+import pytest
+
+from subiso import Isolate, ReceivePort
+
+LONG = 60  # seconds: the bound of a wait that takes its time
+
+
+def echo(port):
+    """Send back every message, until it is None."""
+    with ReceivePort(end_with_senders=False) as mine:
+        port.send(mine.send_port)
+        while (message := mine.receive()) is not None:
+            port.send(message)
+
+
+def test_three_senders_at_once():
+    """100,000 small messages of three isolates all arrive, each isolate's in order."""
+
+    def send(port, sender, n):
+        for i in range(n):
+            port.send((sender, i))
+
+    n, seen = 33_334, [0, 0, 0]
+    with ReceivePort() as port:
+        for sender in range(3):
+            Isolate.spawn(send, port.send_port, sender, n)
+        for sender, i in port:
+            assert i == seen[sender]
+            seen[sender] += 1
+    assert seen == [n, n, n]
+
+
+def test_messages_to_and_fro():
+    """10,000 messages each way, while both sides send and receive, all arrive in order."""
+
+    def send_back(port, n):
+        with ReceivePort(end_with_senders=False) as mine:
+            port.send(mine.send_port)
+            for i in range(n):
+                port.send(("mine", i))
+                assert mine.receive() == ("yours", i)
+
+    n = 10_000
+    with ReceivePort() as port:
+        Isolate.spawn(send_back, port.send_port, n)
+        theirs = port.receive(LONG)
+        for i in range(n):
+            theirs.send(("yours", i))
+        assert list(port) == [("mine", i) for i in range(n)]
+
+
+@pytest.mark.parametrize("wrap", [lambda data: data, lambda data: [data, "beside", data[:100]]], ids=["bytes", "list"])
+def test_64_megabytes(wrap):
+    """A message of 64 MB arrives as it was, and comes back."""
+    data = os.urandom(1 << 16) * 1024
+    with ReceivePort() as port:
+        Isolate.spawn(echo, port.send_port)
+        theirs = port.receive(LONG)
+        theirs.send(wrap(data))
+        assert port.receive(LONG) == wrap(data)
+        theirs.send(None)
+
+
+def test_numpy_arrays():
+    """Arrays arrive as they were: contiguous or not, big or small, of any type."""
+    numpy = pytest.importorskip("numpy")
+
+    with ReceivePort() as port:
+        Isolate.spawn(echo, port.send_port)
+        theirs = port.receive(LONG)
+        big = numpy.arange(1_000_000, dtype="float64").reshape(1000, 1000)
+        for array in (big, big.T, big[::2, ::3], numpy.array([1, 2, 3], "int8"), numpy.zeros((0, 3))):
+            theirs.send({"array": array, "again": [array]})
+            back = port.receive(LONG)
+            numpy.testing.assert_array_equal(array, back["array"], strict=True)
+            assert back["again"][0] is back["array"]
+        theirs.send(None)
+
+
+def test_many_arrays_are_kept():
+    """A receiver may keep more big arrays than the process may have descriptors."""
+    numpy = pytest.importorskip("numpy")
+
+    def send(port, n):
+        import numpy
+
+        for i in range(n):
+            port.send(numpy.full(40_000, i))
+
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened = len(os.listdir("/proc/self/fd"))
+    with ReceivePort(maxsize=20) as port:
+        Isolate.spawn(send, port.send_port, 400)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(opened + 300, soft), hard))
+        try:
+            kept = list(port)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert [int(array[-1]) for array in kept] == list(range(400))
+    assert isinstance(kept[0], numpy.ndarray)
+
+
+MANY_RUNS = """
+    import os, threading
+    from subiso import Isolate
+    from subiso._kernel import nursery
+
+    def work(i):
+        return [i] * 10
+
+    def settle():
+        made = nursery._nursery
+        with made._changed:
+            assert made._changed.wait_for(lambda: {berth.state for berth in made._berths} <= {"idle", "gone"}, 20)
+
+    def measure():
+        settle()
+        with open("/proc/self/statm") as file:
+            memory = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return memory, threading.active_count(), len(os.listdir("/proc/self/fd"))
+
+    for future in [Isolate.run(work, i) for i in range(6)]:  # enough interpreters for what follows
+        future.result(60)
+    settle()
+    for i in range(2000):
+        assert Isolate.run(work, i).result(60) == [i] * 10
+        if i == 199:
+            before = measure()
+    after = measure()
+    print(*(now - then for now, then in zip(after, before)))
+"""
+
+
+def test_2000_runs_leave_nothing(script):
+    """Memory, threads and descriptors after 2,000 runs are what they were after 200."""
+    program = script(MANY_RUNS, timeout=LONG)
+    assert program.returncode == 0, program.err
+    memory, threads, descriptors = map(int, program.out.split())
+    assert memory < 2 << 20
+    assert (threads, descriptors) == (0, 0)
+
+
+def test_2000_messages_leave_nothing():
+    """Large messages, one after the other, take up no descriptors when they are gone."""
+    before = len(os.listdir("/proc/self/fd"))
+    with ReceivePort() as port:
+        for _ in range(2000):
+            port.send_port.send(bytes(1 << 18))
+            assert len(port.receive(LONG)) == 1 << 18
+    assert len(os.listdir("/proc/self/fd")) <= before
