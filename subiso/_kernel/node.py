@@ -7,6 +7,7 @@ import _pickle
 import os
 import select
 from _thread import LockType, allocate_lock
+from os import read, write
 
 from subiso._kernel.arena import CONTROL, ISOLATE, PORTS, Arena, address_of
 from subiso._kernel.control import IMMEDIATE, KILL, Listeners
@@ -112,13 +113,13 @@ class Node:
         descriptor = self.arena.words[Arena.home(slot) + CONTROL]
         record = len(message).to_bytes(4, "little") + message
         try:
-            os.write(descriptor, record)
+            write(descriptor, record)
         except BlockingIOError:
             poller = select.poll()
             poller.register(descriptor, select.POLLOUT)
             if not poller.poll(_CONGESTION * 1000):
                 raise OSError("the isolate does not take control messages any more") from None
-            os.write(descriptor, record)
+            write(descriptor, record)
 
     def fixed(self, index: int) -> int:
         """Return the address of one of this slot's ports at fixed places."""
@@ -149,7 +150,7 @@ class ControlPipe:
 
     def read(self) -> "list[tuple[Any, ...]]":
         """Block until there are control messages, and return them in order."""
-        data = self._rest + os.read(self.descriptor, 65536)
+        data = self._rest + read(self.descriptor, 65536)
         messages = []
         while len(data) >= 4 and len(data) >= 4 + (length := int.from_bytes(data[:4], "little")):
             messages.append(_pickle.loads(data[4 : 4 + length]))
