@@ -2,11 +2,21 @@
 
 The map of the package, from policy down to mechanism; imports point downwards only:
 
+    pool                        an executor of isolates
+        crew                        its workers and its queue
+        mapping                     map: items, chunks, results in order
+        progress  inquiry           what it does: live; where its workers stand
+    members  tasks              its workers, its tasks
+        alarms  statistics          its deadlines; its figures
     isolate  settings           starting isolates, and the handles on them; how many there may be
+    workers                     the inside of a worker isolate
+        records  stacks             its log records; where its threads stand
+    streams                     generators in isolates
     listening   futures         handlers of ports; results
     uncaught                    the errors of an isolate
     ports  sending              what messages go through
     entry                       the inside of an isolate
+    coroutines                  coroutines in isolates
     messages  typed  failures   what can be sent, and how
     errors  capabilities
     _pickling/                  functions, classes and Structs by value
@@ -50,12 +60,18 @@ if TYPE_CHECKING:
     from subiso.isolate import Isolate as Isolate
     from subiso.isolate import compute as compute
     from subiso.listening import Subscription as Subscription
+    from subiso.mapping import MapIterator as MapIterator
+    from subiso.pool import IsolatePool as IsolatePool
     from subiso.ports import ReceivePort as ReceivePort
     from subiso.ports import aselect as aselect
     from subiso.ports import select as select
     from subiso.sending import SendPort as SendPort
     from subiso.settings import configure as configure
     from subiso.uncaught import UncaughtErrors as UncaughtErrors
+    from subiso.statistics import Durations as Durations
+    from subiso.statistics import Statistics as Statistics
+    from subiso.streams import Stream as Stream
+    from subiso.workers import worker_state as worker_state
 
 _HOMES = {
     "Isolate": "isolate",
@@ -63,6 +79,12 @@ _HOMES = {
     "configure": "settings",
     "Capability": "capabilities",
     "IsolateFuture": "futures",
+    "IsolatePool": "pool",
+    "MapIterator": "mapping",
+    "Stream": "streams",
+    "Statistics": "statistics",
+    "Durations": "statistics",
+    "worker_state": "workers",
     "Subscription": "listening",
     "ReceivePort": "ports",
     "SendPort": "sending",
