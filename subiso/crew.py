@@ -14,7 +14,7 @@ import logging
 import threading
 from _thread import get_ident
 from collections import deque
-from itertools import count, islice
+from itertools import count
 from math import inf
 from time import monotonic
 
@@ -130,7 +130,7 @@ class Crew:
         """Give idle workers what waits; start workers if there are not enough."""
         while True:
             with self._lock:
-                task = self._next_task() if self._idle else None
+                task = self._next_task(self._idle[-1]) if self._idle else None
                 if task is None:
                     break
                 member = self._idle.pop()
@@ -138,13 +138,15 @@ class Crew:
             self._send(member, task)
         self._grow()
 
-    def _next_task(self) -> "TaskFuture[Any] | None":
-        """Take what is to be done next off the queue; maps and tasks take turns."""
-        queue = self._queue
+    def _next_task(self, member: Member) -> "TaskFuture[Any] | None":
+        """Take what that member is to do next off the queue; maps and tasks take turns."""
+        queue, most = self._queue, self.options.max_tasks_per_worker
+        size = None if most is None else most - member.done
         while queue:
             first = queue.popleft()
-            task = first.next_task()
+            task = first.next_task(size)
             if task is None:
+                first.queued = False
                 continue
             if task is not first:
                 queue.append(first)
@@ -183,16 +185,24 @@ class Crew:
         """Start as many workers as tasks wait and the limit allows."""
         while True:
             with self._lock:
-                room = self.limit - len(self.members)
-                if room <= 0 or self._starting >= self.limit or not self._queue:
-                    return
-                if sum(work.demand for work in islice(self._queue, self.limit)) <= self._starting:
+                if len(self.members) >= self.limit or not self._is_short_of_workers():
                     return
                 self._starting += 1
                 if self._logs is None:
                     self._logs = self.node.mailbox.open(self._handle_records)
                 logs, member = self._logs, self._new_member()
             self._start(member, logs)
+
+    def _is_short_of_workers(self) -> bool:
+        """Return whether more work waits than workers are being started."""
+        queue, wanted = self._queue, 0
+        while queue and not queue[0].demand:  # cancelled, or a map that has been cut up
+            queue.popleft().queued = False
+        for work in queue:
+            wanted += work.demand
+            if wanted > self._starting:
+                return True
+        return False
 
     def _new_member(self) -> Member:
         member = Member(f"{self.options.name}-{next(self._numbers)}", self.node.mailbox)
@@ -254,7 +264,7 @@ class Crew:
             else:  # of a task that could not be sent as a whole
                 links.discard(*message)
             return
-        if following is not False:
+        if task.single:
             self._do(member, following)
         task.take(*links.unpack(*message))
         if not task.single:
@@ -287,7 +297,7 @@ class Crew:
         if len(self.members) > self.limit or (most is not None and member.done >= most):
             self._dismiss(member)
             return None
-        task = self._next_task()
+        task = self._next_task(member)
         if task is not None:
             self._assign(member, task)
             return task
@@ -452,6 +462,14 @@ class Crew:
         if self.is_over:
             self._close_logs()
         self.changed.notify()
+
+    def abort(self) -> None:
+        """Accept no more work, and stop what is running."""
+        self.close(cancel=True)
+        with self._lock:
+            running = [member.task for member in self.members if member.task is not None]
+        for task in running:
+            task.cancel()
 
     @property
     def is_over(self) -> bool:

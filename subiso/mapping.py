@@ -87,10 +87,15 @@ class _Chunk(TaskFuture[None]):
                 return
 
     def _give_back(self, done: int) -> None:
-        self.rest = _Chunk(self._job, self._items[done:])
-        self._items = self._items[:done]
-        self.size = done
-        self._job.take_back(self.rest)
+        self._job.take_back(self.split(done))
+
+    def split(self, size: int) -> "_Chunk":
+        """Keep so many items, and return the chunk of the others, which comes after this one."""
+        rest = _Chunk(self._job, self._items[size:])
+        rest.rest, self.rest = self.rest, rest
+        self._items = self._items[:size]
+        self.size = size
+        return rest
 
     def take(self, kind: int, body: "Any", buffers: "Any") -> bool:
         """Take the results."""
@@ -187,18 +192,22 @@ class Job:
         self._size = 1 if self.chunksize is None else self.chunksize
         self.crew.again(self)
 
-    def next_task(self) -> _Chunk | None:
-        """Cut the next chunk; None if there is none now. The crew calls this under its lock."""
+    def next_task(self, most: int | None) -> _Chunk | None:
+        """Cut the next chunk, of ``most`` items at most; None if there is none now. The crew's lock is held."""
         if self._returned:
-            return self._returned.popleft()
+            chunk = self._returned.popleft()
+            if most is not None and chunk.size > most:
+                self._returned.appendleft(chunk.split(most))
+            return chunk
         size = self._next_size()
+        if most is not None:
+            size = min(size, most)
         if self._source is not None:
             items = list(islice(self._source, size))
             self._left = self._left - len(items) if len(items) == size else 0
         else:
             items = [self._drawn.popleft() for _ in range(min(size, len(self._drawn)))]
         if not items:
-            self.queued = False
             return None
         chunk = _Chunk(self, items)
         self.chunks.append(chunk)

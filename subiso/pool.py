@@ -8,7 +8,7 @@ from _thread import start_new_thread
 from concurrent.futures import Executor
 
 from subiso import mapping, messages, tasks
-from subiso._kernel import waiting
+from subiso._kernel import exits, waiting
 from subiso._kernel.interrupt import unwind
 from subiso.crew import Crew
 from subiso.errors import IsolateTimeoutError, SendError
@@ -36,8 +36,9 @@ class IsolatePool(Executor):
     """Run functions in isolates that are kept for the next ones: a `concurrent.futures.Executor`.
 
     Workers are started when there is work for them, and one that ends before its time is replaced: the task that it was
-    running fails, the others go on. As a context manager the pool is shut down at the end of the block. A pool that is
-    forgotten ends when its work is done; so does the program.
+    running fails, the others go on. As a context manager the pool is shut down at the end of the block; if that is left by
+    Ctrl-C, or because its asynchronous task is cancelled, what is running is stopped. A pool that is forgotten ends when
+    its work is done; so does the program.
 
     Args:
         max_workers: how many isolates there may be; as many as there are processors if not given.
@@ -298,6 +299,13 @@ class IsolatePool(Executor):
         if wait:
             self._crew.join()
 
+    def __exit__(
+        self, kind: "type[BaseException] | None", error: BaseException | None, trace: "TracebackType | None"
+    ) -> None:
+        if kind is not None and not issubclass(kind, Exception):
+            self._crew.abort()
+        self.shutdown()
+
     async def __aenter__(self) -> "Self":
         return self
 
@@ -305,6 +313,8 @@ class IsolatePool(Executor):
         self, kind: "type[BaseException] | None", error: BaseException | None, trace: "TracebackType | None"
     ) -> None:
         crew = self._crew
+        if kind is not None and not issubclass(kind, Exception):  # as a cancelled task leaves it
+            crew.abort()
         crew.close()
         await waiting.wait(crew.node.mailbox, [crew.changed], lambda: crew.is_over)
 
@@ -349,10 +359,13 @@ def _close_later(crew: Crew) -> None:
 
 
 def _finish_all() -> None:
-    """Wait for the work of every pool, as `concurrent.futures` does at the end of the program."""
+    """Wait for the work of every pool, as `concurrent.futures` does at the end of the program; not after Ctrl-C."""
     living = [crew for crew in _crews if crew.node.pid == os.getpid()]
     for crew in living:
-        crew.close()
+        if exits.was_interrupted():
+            crew.abort()
+        else:
+            crew.close()
     for crew in living:
         crew.join()
 

@@ -84,6 +84,7 @@ class TaskFuture[R](IsolateFuture[R]):
         self._timeout = timeout
         self._retries = retries
         self._member: Member | None = None
+        self.queued = False  # whether it waits in the crew's queue, which matters for a map
         self._since = monotonic()  # of being submitted, then of being run
 
     # -- for the crew --------------------------------------------------------------------------------------------------
@@ -93,8 +94,8 @@ class TaskFuture[R](IsolateFuture[R]):
         """How many workers it wants."""
         return int(self._state == _PENDING)
 
-    def next_task(self) -> "TaskFuture[Any]":
-        """Return itself: a map gives chunk after chunk."""
+    def next_task(self, most: int | None) -> "TaskFuture[Any]":
+        """Return itself: a map gives chunk after chunk, of ``most`` calls at most."""
         return self
 
     def begin(self) -> bool:

@@ -15,6 +15,8 @@ GRACE = 0.05  # seconds that isolates which are about to end are given to do so
 PATIENCE = 1.0  # seconds to wait for killed isolates to unwind, and then for interpreters to close
 _REMAINING = "remaining subinterpreters"
 
+_INTERRUPTED = 130  # the exit code after Ctrl-C
+
 _exit_code = 0
 _tool: int | None = None
 
@@ -62,6 +64,11 @@ def watch_exit_code() -> None:
             return
 
 
+def was_interrupted() -> bool:
+    """Return whether the main module has ended by Ctrl-C."""
+    return _exit_code == _INTERRUPTED
+
+
 def _on_unwind(code: "CodeType", offset: int, error: BaseException) -> None:
     global _exit_code
     if code.co_name != "<module>":
@@ -75,7 +82,7 @@ def _on_unwind(code: "CodeType", offset: int, error: BaseException) -> None:
         value = error.code
         _exit_code = 0 if value is None else value if isinstance(value, int) else 1
     elif not hasattr(sys, "ps1"):
-        _exit_code = 130 if isinstance(error, KeyboardInterrupt) else 1
+        _exit_code = _INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
 
 
 def _end(code: int, end: "Callable[[int], object]" = os._exit) -> None:

@@ -24,6 +24,8 @@ from subiso._kernel.arena import Arena, map_file, memory_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections import deque
+
     from subiso._kernel.waitables import Inbox, Waitable
 
 # Control words of a ring: the writer's line, then the reader's.
@@ -207,7 +209,7 @@ class Reader:
         self._segment: Segment | None = segment
         self._place = (segment or shared).memory, (segment or shared).words, origin - _BIAS if origin else -self._start
 
-    def read(self, inboxes: "dict[int, Inbox]", events: "list[Waitable]", until: int) -> "list[Record] | None":
+    def read(self, inboxes: "dict[int, Inbox]", events: "deque[Waitable]", until: int) -> "list[Record] | None":
         """Put the messages that were sent up to a time into their inboxes.
 
         Args:

@@ -10,7 +10,7 @@ The race, and what closes it
     messages. Each has a fence in between, so at least one of them sees the other.
 """
 
-from _thread import allocate_lock
+from _thread import allocate_lock, get_ident
 from time import monotonic
 
 from subiso._kernel import doorbell
@@ -38,6 +38,7 @@ class Mailbox(Post):
         self._ear = doorbell.Ear(doorbell_reader)
         self._misses = 0  # how many spins were in vain, one after the other
         self._sentinel = allocate_lock()
+        self._watcher = 0  # which thread that is
         self._followers: list[ThreadWaiter] = []
         self._sleepers = 0
         self._sleeping = Arena.home(slot) + SLEEPING
@@ -77,10 +78,14 @@ class Mailbox(Post):
                 if remaining is not None and remaining <= 0:
                     return False
                 if self._sentinel.acquire(False):
+                    self._watcher = get_ident()
                     try:
                         self._watch_doorbell(waiter, ready, deadline)
                     finally:
+                        self._watcher = 0
                         self._sentinel.release()
+                elif self._watcher == get_ident():  # it has called a callback, which waits in its turn
+                    self._watch_doorbell(waiter, ready, deadline)
                 else:
                     waiter.sleep(remaining)
             return True
