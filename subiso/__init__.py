@@ -10,7 +10,7 @@ The map of the package, from policy down to mechanism; imports point downwards o
         alarms  statistics          its deadlines; its figures
     isolate  settings           starting isolates, and the handles on them; how many there may be
     workers                     the inside of a worker isolate
-        records  stacks             its log records; where its threads stand
+        records                     its log records
     streams                     generators in isolates
     listening   futures         handlers of ports; results
     uncaught                    the errors of an isolate

@@ -31,7 +31,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from subiso.isolate import Isolate
     from subiso.mapping import Job
     from subiso.tasks import TaskFuture
 
@@ -278,10 +277,10 @@ class Crew:
             logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=error)
             self._break(text, error)
             return
-        port = messages.decode(kind, body, buffers)
+        port, thread = messages.decode(kind, body, buffers)
         with self._lock:
             if member in self.members:
-                member.port = port
+                member.port, member.thread = port, thread
                 self._starting -= 1
                 self.tally.started(monotonic() - member.since)
         self._go_on(member)
@@ -502,8 +501,8 @@ class Crew:
             queued = sum(work.demand for work in self._queue)
             return self.tally.statistics(running, queued, len(self.members))
 
-    def isolates(self) -> "list[tuple[Isolate, str]]":
-        """Return the workers that there are, each with the name of what it does, or ``""``."""
+    def at_work(self) -> list[tuple[str, str, int]]:
+        """Return the workers' names, what each does, or ``""``, and its thread's number, or 0."""
         with self._lock:
-            named = [(one.isolate, one.task._name if one.task else "") for one in self.members if one.isolate]
-        return sorted(named, key=lambda pair: pair[0]._number)
+            members = sorted(self.members, key=lambda one: one.isolate._number if one.isolate else inf)
+            return [(one.name, one.task._name if one.task else "", one.thread) for one in members]

@@ -44,6 +44,7 @@ class Member:
     Attributes:
         isolate: None until it has been spawned.
         port: where tasks are sent; None until it has said so.
+        thread: the system's number of its thread, said at the same time.
         inbox: where its answers arrive.
         task: what it is doing.
         deadline: when that must be done, on the monotonic clock.
@@ -57,6 +58,7 @@ class Member:
         self.inbox: Inbox = mailbox.open()
         self.isolate: Isolate | None = None
         self.port: SendPort | None = None
+        self.thread = 0
         self.task: TaskFuture[Any] | None = None
         self.deadline = inf
         self.since = monotonic()

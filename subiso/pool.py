@@ -36,9 +36,9 @@ class IsolatePool(Executor):
     """Run functions in isolates that are kept for the next ones: a `concurrent.futures.Executor`.
 
     Workers are started when there is work for them, and one that ends before its time is replaced: the task that it was
-    running fails, the others go on. As a context manager the pool is shut down at the end of the block; if that is left by
-    Ctrl-C, or because its asynchronous task is cancelled, what is running is stopped. A pool that is forgotten ends when
-    its work is done; so does the program.
+    running fails, the others go on. As a context manager the pool is shut down at the end of the block; where that is
+    left by Ctrl-C, or because its asynchronous task is cancelled, what is running is stopped. A pool that is forgotten
+    ends when its work is done; so does the program.
 
     Args:
         max_workers: how many isolates there may be; as many as there are processors if not given.
@@ -266,10 +266,13 @@ class IsolatePool(Executor):
         return self._crew.statistics()
 
     def dump_stacks(self, timeout: float = 1.0) -> str:
-        """Return where each worker stands, as text with a traceback for each.
+        """Return where each worker stands, as text with a traceback for each, even one that is stuck in C code.
+
+        Each worker's thread is sent a signal, whose handler is faulthandler's: system calls of C code may be
+        interrupted. Only main can ask.
 
         Args:
-            timeout: seconds to wait for the workers' answers. One that is in C code which keeps the GIL gives none.
+            timeout: seconds to wait for each worker's answer.
         """
         from subiso import inquiry
 

@@ -31,8 +31,8 @@ def track[T](
 
 
 def _render(pool: "IsolatePool", bar: Progress) -> "RenderableType":
-    workers = pool._crew.isolates()
-    lines = [Text(f"  {isolate.name}  {task or 'idle'}", style="" if task else "dim") for isolate, task in workers]
+    workers = pool._crew.at_work()
+    lines = [Text(f"  {name}  {task or 'idle'}", style="" if task else "dim") for name, task, _ in workers]
     if len(lines) > _SHOWN:
         lines[_SHOWN:] = [Text(f"  and {len(workers) - _SHOWN} more", style="dim")]
     return Group(bar, *lines)

@@ -3,11 +3,12 @@
 A task is a message ``(function, args)`` or ``(function, args, keywords)``, the function as it is or, where it goes by
 reference, as the bytes of its pickle, which are then decoded once. A chunk of a map begins with the map's number. None
 tells the worker to end. Each task is answered by one message, which is its result or a failure; the first message of
-all says where tasks are to be sent, or why the initializer failed.
+all says where tasks are to be sent and what the thread is called, or why the initializer failed.
 """
 
 import _pickle
 import sys
+from _thread import get_native_id
 from time import perf_counter
 
 from subiso import coroutines, messages
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from subiso.sending import SendPort
 
     Raw = tuple[int, bytes | memoryview, Sequence[memoryview]]
-
-STACKS = "stacks"  # the control message that asks an isolate where it stands
 
 
 def worker_state() -> "Any":
@@ -57,7 +56,6 @@ def serve(
     """Be a worker of the pool that receives at ``replies``."""
     node = nodes.current()
     worker = node.locals["worker"] = Worker(node, replies, logs, log_level)
-    node.locals[STACKS] = lambda address: _tell_stacks(node, address)
     with ReceivePort[tuple[int, bytes, list[memoryview]]]() as tasks:
         tasks._decode = lambda kind, body, buffers: (kind, body, buffers)  # what fails there must fail the task
         try:
@@ -66,7 +64,7 @@ def serve(
         except BaseException as error:
             worker.answer(worker.failure(error))
             return
-        replies.send(tasks.send_port)
+        replies.send((tasks.send_port, get_native_id()))
         worker.work(tasks)
         if finalizer is not None:
             finalizer()
@@ -220,15 +218,3 @@ def _flush() -> None:
             stream.flush()
         except (AttributeError, OSError, ValueError):  # replaced, closed, or nobody reads any more
             pass
-
-
-def _tell_stacks(node: "Node", address: int) -> None:
-    """Say where every thread of this isolate stands. Called on the kernel's thread."""
-    from subiso import stacks
-
-    try:
-        text = stacks.describe()
-    except Exception as error:  # the kernel's thread must live
-        text = f"  cannot be told: {error!r}\n"
-    kind, body, buffers, _ = messages.encode(text)
-    node.mailbox.send_message(address, kind, body, buffers)

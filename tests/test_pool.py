@@ -1,12 +1,15 @@
 """IsolatePool: an executor of the standard library's kind, whose workers can be stopped and replaced."""
 
 import asyncio
+import collections
 import concurrent.futures
 import functools
 import gc
 import itertools
 import logging
 import os
+import random
+import re
 import socket
 import textwrap
 import threading
@@ -898,6 +901,20 @@ def test_dump_stacks(pool):
         pool.dump_stacks(-1)
 
 
+def backtrack(port):
+    port.send("here")
+    re.match("(a+)+$", "a" * 28 + "b")  # some seconds in C code that keeps its GIL
+
+
+def test_stacks_of_workers_in_c_code(pool):
+    """A worker that answers nothing, because C code keeps its GIL, is seen where it stands all the same."""
+    with ReceivePort() as port:
+        future = pool.submit(backtrack, port.send_port)
+        assert port.receive(LONG) == "here"
+        assert "in backtrack" in pool.dump_stacks(LONG)
+        future.cancel()
+
+
 def log(level, *args):
     logging.getLogger("app.worker").log(level, *args, extra={"job": 3, "lock": threading.Lock()})
 
@@ -942,3 +959,68 @@ def test_progress(pool):
     assert "Ones" in text
     assert "3/3" in text
     assert f"{pool.name}-1" in text
+
+
+# -- for long ----------------------------------------------------------------------------------------------------------
+
+
+def misbehave(kind, number):
+    """Do what `kind` says, after some work of random length."""
+    sum(range(random.Random(number).randrange(2000)))
+    if kind == "raise":
+        raise KeyError(number)
+    if kind == "die":
+        die()
+    if kind in ("hang", "cancel"):
+        while True:
+            pass
+    if kind == "sleep":
+        time.sleep(0.001)
+    return number
+
+
+def check_chaos(count, seed):
+    """Run tasks that end in all ways; check that each ends once, in the way that it must."""
+    chance = random.Random(seed)
+    kinds = chance.choices(["ok", "sleep", "raise", "die", "hang", "cancel"], [80, 10, 6, 2, 1, 1], k=count)
+    ended = collections.Counter()
+    futures = []
+    with IsolatePool(4, max_tasks_per_worker=200) as pool:
+        for number, kind in enumerate(kinds):
+            timeout = 0.3 if kind == "hang" else None
+            future = pool.run(misbehave, kind, number, timeout=timeout)
+            future.add_done_callback(lambda _, number=number: ended.update([number]))
+            futures.append(future)
+            if kind == "cancel":
+                if chance.random() < 0.5:
+                    future.cancel()
+                else:
+                    threading.Timer(chance.random() / 10, future.cancel).start()
+        for number, (kind, future) in enumerate(zip(kinds, futures, strict=True)):
+            error = {"raise": KeyError, "die": IsolateKilledError, "hang": IsolateTimeoutError}.get(kind)
+            if kind == "cancel":
+                error = concurrent.futures.CancelledError
+            if error is None:
+                assert future.result(60) == number
+            else:
+                with pytest.raises(error):
+                    future.result(60)
+        now = pool.statistics()
+    assert now.done == kinds.count("ok") + kinds.count("sleep")
+    assert now.failed == kinds.count("raise") + kinds.count("die") + kinds.count("hang")
+    assert now.cancelled == kinds.count("cancel")
+    assert all(ended[number] == 1 for number in range(count))
+
+
+def test_tasks_end_once_and_rightly():
+    """Among kills, time-outs, cancels and errors each future ends exactly once, with the right outcome."""
+    check_chaos(400, seed=1)
+
+
+@pytest.mark.stress
+def test_ten_thousand_tasks_end_once_and_rightly():
+    """The same with ten thousand tasks; nothing is left of them."""
+    check_chaos(500, seed=2)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    check_chaos(10_000, seed=3)
+    assert len(os.listdir("/proc/self/fd")) <= descriptors + 16

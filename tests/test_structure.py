@@ -29,7 +29,7 @@ LAYERS = [
     {"subiso.ports", "subiso.entry", "subiso.sending"},
     {"subiso.workers", "subiso.streams"},
     {"subiso.listening", "subiso.futures"},
-    {"subiso.ports", "subiso.entry", "subiso.sending", "subiso.records", "subiso.stacks"},
+    {"subiso.ports", "subiso.entry", "subiso.sending", "subiso.records"},
     {"subiso.coroutines"},
     {"subiso.failures", "subiso.messages", "subiso.typed"},
     {"subiso._pickling"},
