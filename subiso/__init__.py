@@ -2,14 +2,15 @@
 
 The map of the package, from policy down to mechanism; imports point downwards only:
 
-    pool                        an executor of isolates
+    supervisor                  isolates that are started again
+    actors  pool                objects in isolates; an executor of isolates
         crew                        its workers and its queue
         mapping                     map: items, chunks, results in order
         progress  inquiry           what it does: live; where its workers stand
     members  tasks              its workers, its tasks
         alarms  statistics          its deadlines; its figures
     isolate  settings           starting isolates, and the handles on them; how many there may be
-    workers                     the inside of a worker isolate
+    acting  workers             the inside of an actor's isolate, and of a worker's
         records                     its log records
     streams                     generators in isolates
     listening   futures         handlers of ports; results
@@ -43,6 +44,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from subiso._kernel.interrupt import IsolateKilled as IsolateKilled
     from subiso.capabilities import Capability as Capability
+    from subiso.actors import Actor as Actor
     from subiso.errors import BrokenIsolatePool as BrokenIsolatePool
     from subiso.errors import IsolateError as IsolateError
     from subiso.errors import IsolateKilledError as IsolateKilledError
@@ -74,6 +76,7 @@ if TYPE_CHECKING:
     from subiso.workers import worker_state as worker_state
 
 _HOMES = {
+    "Actor": "actors",
     "Isolate": "isolate",
     "compute": "isolate",
     "configure": "settings",
