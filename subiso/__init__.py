@@ -3,6 +3,7 @@
 The map of the package, from policy down to mechanism; imports point downwards only:
 
     supervisor                  isolates that are started again
+        children                    what it supervises
     actors  pool                objects in isolates; an executor of isolates
         crew                        its workers and its queue
         mapping                     map: items, chunks, results in order
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from subiso.errors import RemoteError as RemoteError
     from subiso.errors import RemoteTraceback as RemoteTraceback
     from subiso.errors import SendError as SendError
+    from subiso.errors import SupervisorError as SupervisorError
     from subiso.futures import IsolateFuture as IsolateFuture
     from subiso.isolate import Isolate as Isolate
     from subiso.isolate import compute as compute
@@ -73,6 +75,8 @@ if TYPE_CHECKING:
     from subiso.statistics import Durations as Durations
     from subiso.statistics import Statistics as Statistics
     from subiso.streams import Stream as Stream
+    from subiso.supervisor import Child as Child
+    from subiso.supervisor import Supervisor as Supervisor
     from subiso.workers import worker_state as worker_state
 
 _HOMES = {
@@ -108,6 +112,9 @@ _HOMES = {
     "RemoteError": "errors",
     "RemoteTraceback": "errors",
     "SendError": "errors",
+    "SupervisorError": "errors",
+    "Supervisor": "supervisor",
+    "Child": "supervisor",
 }
 
 __all__ = [*_HOMES]

@@ -2,7 +2,8 @@
 
 A call is the address for its reply, eight bytes, and then ``(method's name, args, keywords)``. An address alone takes
 that call back. An empty message ends the actor when everything before it is done. The first reply of all says where
-calls are to be sent, or why the object could not be made; the others are what `IsolateFuture` expects.
+calls are to be sent, or why the object could not be made, and the very last one that the end was an orderly one; the
+others are what `IsolateFuture` expects.
 
 Calls are done in order, until a method returns a coroutine: from then on the actor runs an event loop, in which calls
 begin in order, and coroutines interleave.
@@ -56,6 +57,7 @@ def serve(hello: "SendPort", cls: "Callable[..., Any]", args: "tuple[Any, ...]",
             result = close()
             if coroutines.is_coroutine(result):
                 coroutines.run(node, result)
+        hello.send(None)
 
 
 def _failure(error: BaseException) -> "Encoded":
@@ -138,12 +140,14 @@ class _Stage:
         import asyncio
 
         self._start(address, coroutine)
+        await asyncio.sleep(0)  # so that it begins before the next call does
         while True:
             while self._calls:
                 following, raw = self._calls.popleft()
                 coroutine = self._begin(following, raw)
                 if coroutine is not None:
                     self._start(following, coroutine)
+                    await asyncio.sleep(0)
             if self._ending:
                 break
             try:

@@ -1,6 +1,7 @@
 """Actors: objects that live in an isolate of their own, and whose methods are called from elsewhere."""
 
 import inspect
+import logging
 import threading
 from collections import deque
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from subiso._kernel.node import Node
     from subiso.messages import Encoded
+
+log = logging.getLogger("subiso.actors")
 
 
 class ActorFuture[R](IsolateFuture[R]):
@@ -80,7 +83,9 @@ class Actor[T]:
             SendError: it or an argument cannot be sent.
             IsolateSpawnError: there are too many isolates, or the program is ending.
         """
-        return Actor._of(_Line(_Recipe(cls, args, kwargs)).start())
+        line = _Line(_Recipe(cls, args, kwargs))
+        line.start()
+        return Actor._of(line)
 
     def __getattr__(self, name: str) -> "Callable[..., IsolateFuture[Any]]":
         if name.startswith("__"):
@@ -121,13 +126,20 @@ class Actor[T]:
 
     @property
     def isolate(self) -> Isolate:
-        """Its isolate."""
-        return self._line.isolate
+        """The isolate that it lives in; of a supervised actor, the present one.
+
+        Raises:
+            RuntimeError: its supervisor has not started it yet.
+        """
+        isolate = self._line.isolate
+        if isolate is None:
+            raise RuntimeError(f"actor {self.name!r} has not been started yet")
+        return isolate
 
     @property
     def is_alive(self) -> bool:
         """Whether its isolate has not ended."""
-        return self._line.isolate.is_alive
+        return self._line.isolate is not None and self._line.isolate.is_alive
 
     def stop(self) -> None:
         """End it when every call before this one is done. Its ``close`` method, if it has one, is called then."""
@@ -135,15 +147,15 @@ class Actor[T]:
 
     def kill(self) -> None:
         """End it as soon as possible; calls that are not done raise `IsolateKilledError`."""
-        self._line.isolate.kill()
+        self.isolate.kill()
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait until it has ended, and return whether it has, as `Isolate.join`."""
-        return self._line.isolate.join(timeout)
+        return self.isolate.join(timeout)
 
     async def ajoin(self) -> None:
         """Wait until it has ended, in the running event loop."""
-        await self._line.isolate.ajoin()
+        await self.isolate.ajoin()
 
     def __enter__(self) -> "Self":
         return self
@@ -170,10 +182,13 @@ class Actor[T]:
             self.kill()
 
     def __eq__(self, other: object) -> bool:
-        return self._line.isolate == other._line.isolate if isinstance(other, Actor) else NotImplemented
+        if not isinstance(other, Actor):
+            return NotImplemented
+        mine, theirs = self._line, other._line
+        return mine is theirs or (mine.isolate is not None and mine.isolate == theirs.isolate)
 
     def __hash__(self) -> int:
-        return hash(self._line.isolate)
+        return hash(self._line.name)
 
     def __repr__(self) -> str:
         return f"<Actor {self._line.name!r}{'' if self.is_alive else ' ended'}>"
@@ -205,27 +220,31 @@ class _Line:
     """The way to an actor: calls go through it, and wait here until there is somebody to take them.
 
     Attributes:
-        isolate: where the actor lives.
+        isolate: where the actor lives; None if it has not been started.
         name: of the isolate.
         methods: what can be called.
+        finished: whether the actor has ended because it was told to.
     """
 
-    def __init__(self, recipe: _Recipe | None, name: str | None = None) -> None:
+    def __init__(self, recipe: _Recipe | None, name: str | None = None, supervised: bool = False) -> None:
         self._recipe = recipe
         self.node = nodes.current()
         self.methods: frozenset[str] = recipe.methods if recipe else frozenset()
         self.changed = Waitable()
+        self.isolate: Isolate | None = None
         self._port: SendPort | None = None
         self._waiting: deque[tuple[ActorFuture[Any] | None, Encoded]] = deque()
         self._lock = threading.RLock()
         self._error: BaseException | None = None  # why there is nobody, for good
         self._number = 0  # of starts
         self.name = name or ""
+        self.finished = False
+        self._supervised = supervised  # whether it is started again when it has ended
 
     # -- starting ------------------------------------------------------------------------------------------------------
 
-    def start(self) -> "_Line":
-        """Start the actor's isolate; also again, after it has ended."""
+    def start(self) -> Isolate:
+        """Start the actor's isolate, and return it; also again, after it has ended."""
         assert self._recipe is not None
         mailbox = self.node.mailbox
         hello = mailbox.open()
@@ -237,40 +256,62 @@ class _Line:
             raise
         with self._lock:
             self._number += 1
-            self._port, self.isolate, self.name = None, isolate, isolate.name
+            self._error = None
+            self._waiting = deque(entry for entry in self._waiting if entry[0])  # none that stops it
+            self._port, self.isolate, self.name, self.finished = None, isolate, isolate.name, False
             number = self._number
 
         def on_event() -> None:
-            if hello.messages:
+            ended = not isolate.is_alive
+            if ended:
+                mailbox.settle()  # its last message was sent before it ended
+            while hello.messages:
                 try:
                     message = hello.messages.popleft()
                 except IndexError:  # another thread was quicker
-                    return
-                self._greet(number, *links.unpack(*message))
-            elif isolate.is_alive:
-                return
-            mailbox.close(hello)
-            mailbox.unwatch(isolate._slot, isolate._number, hello)
+                    break
+                self._take(number, *links.unpack(*message))
+            if ended:
+                mailbox.close(hello)
+                self._hang_up(number)
 
         hello.on_event = on_event
         mailbox.watch(isolate._slot, isolate._number, hello)
         on_event()  # it may have said something already
-        return self
+        return isolate
 
-    def _greet(self, number: int, kind: int, body: "Any", buffers: "Any") -> None:
-        """Take the actor's first message: where it takes calls, or why it could not be made."""
+    def _take(self, number: int, kind: int, body: "Any", buffers: "Any") -> None:
+        """Take what the actor says of itself: where it takes calls, why it could not be made, that it has ended."""
+        if kind == protocol.NONE:
+            self.finished = True
+            return
         if kind == protocol.FAILURE:
-            self.give_up(failures.unpack(messages.decode(protocol.PICKLE, body, buffers)), number)
+            error = failures.unpack(messages.decode(protocol.PICKLE, body, buffers))
+            if self._supervised:
+                log.error("%s could not be made", self.name, exc_info=error)
+            else:
+                self.give_up(error, number)
             return
         port = messages.decode(kind, body, buffers)
         with self._lock:
             if number != self._number:
                 return
-            while self._waiting:
-                _, encoded = self._waiting.popleft()
+            waiting = [*self._waiting]
+            self._waiting.clear()
+            for _, encoded in waiting:
                 port._post(self.node, *encoded)
-            self._port = port
+            self._port, isolate = port, self.isolate
+        if self._supervised and isolate is not None:
+            for future, _ in waiting:
+                if future is not None:
+                    future._attach(isolate._slot, isolate._number, None)
         self.changed.notify()
+
+    def _hang_up(self, number: int) -> None:
+        """Keep what comes from now on for the next isolate, if there will be one."""
+        with self._lock:
+            if self._supervised and number == self._number:
+                self._port = None
 
     def give_up(self, error: BaseException, number: int | None = None) -> None:
         """Have every call fail, those that wait and those to come."""
@@ -297,11 +338,12 @@ class _Line:
             raise
         with self._lock:
             error, isolate = self._error, self.isolate
+            waits_for_the_next = self._supervised and self._port is None
             if error is None:
                 self._send(future, encoded)
         if error is not None:
             future.fail(error)
-        else:
+        elif isolate is not None and not waits_for_the_next:
             future._attach(isolate._slot, isolate._number, None)
         return future
 
@@ -345,10 +387,13 @@ class _Line:
             raise unwind()
         if self._port is None:
             raise IsolateKilledError(f"actor {self.name} has ended before it could be sent")
+        assert self.isolate is not None
         return self._port, self.isolate, self.methods
 
     def _has_started(self) -> bool:
-        return self._port is not None or self._error is not None or self.node.killed or not self.isolate.is_alive
+        if self._port is not None or self._error is not None or self.node.killed:
+            return True
+        return not self._supervised and self.isolate is not None and not self.isolate.is_alive
 
 
 def _rebuild(port: SendPort, isolate: Isolate, methods: frozenset[str]) -> "Actor[Any]":

@@ -22,6 +22,7 @@ LAYERS = [
     {"subiso.__main__"},
     {"subiso.cli"},
     {"subiso.supervisor"},
+    {"subiso.children"},
     {"subiso.actors", "subiso.pool"},
     {"subiso.crew", "subiso.mapping", "subiso.progress", "subiso.inquiry"},
     {"subiso.members", "subiso.tasks", "subiso.alarms", "subiso.statistics"},
