@@ -10,7 +10,7 @@ from time import monotonic
 from subiso._kernel import attendant as attendants
 from subiso._kernel import waiting
 from subiso._kernel.interrupt import unwind
-from subiso.errors import PortClosedError, PortEmpty
+from subiso.errors import PortClosedError, PortEmpty, SendError
 from subiso.ports import ReceivePort
 
 TYPE_CHECKING = False
@@ -126,6 +126,9 @@ class Stream[T]:
     def __del__(self) -> None:
         if not getattr(self, "_closed", True):
             self.close()
+
+    def __reduce__(self) -> "tuple[Any, ...]":
+        raise SendError(self.__subiso_unsendable__)
 
 
 def _cancel(future: "IsolateFuture[Any]") -> None:
