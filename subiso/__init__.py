@@ -8,7 +8,8 @@ The map of the package, from policy down to mechanism; imports point downwards o
         crew                        its workers and its queue
         mapping                     map: items, chunks, results in order
         progress  inquiry           what it does: live; where its workers stand
-    members  tasks              its workers, its tasks
+    lines                       the way to an actor
+    members  tasks              a pool's workers, its tasks
         alarms  statistics          its deadlines; its figures
     isolate  settings           starting isolates, and the handles on them; how many there may be
     acting  workers             the inside of an actor's isolate, and of a worker's

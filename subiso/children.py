@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from subiso._kernel.mailbox import Mailbox
-    from subiso.actors import _Line
+    from subiso.lines import Line
     from subiso.supervisor import Supervisor
 
 PERMANENT, TRANSIENT, TEMPORARY = "permanent", "transient", "temporary"
@@ -140,7 +140,7 @@ class IsolateChild(Child):
 class ActorChild(Child):
     """An actor, whose callers go on with the next one."""
 
-    def __init__(self, name: str, restart: str, line: "_Line") -> None:
+    def __init__(self, name: str, restart: str, line: "Line") -> None:
         super().__init__(name, restart)
         self._line = line
 

@@ -10,10 +10,11 @@ from subiso._kernel import node as nodes
 from subiso._kernel import waiting
 from subiso._kernel.interrupt import IsolateKilled, unwind
 from subiso._kernel.waitables import Waitable
-from subiso.actors import Actor, _Line, _Recipe
+from subiso.actors import Actor
 from subiso.children import PERMANENT, RESTARTS, TEMPORARY, ActorChild, IsolateChild, SupervisorChild, log
 from subiso.children import Child as Child
 from subiso.errors import IsolateKilledError, SupervisorError
+from subiso.lines import Line, Recipe
 from subiso.sending import check_timeout
 
 TYPE_CHECKING = False
@@ -120,7 +121,7 @@ class Supervisor:
             TypeError, ValueError, SendError, RuntimeError: as for `add` and `Actor.spawn`.
         """
         _check_restart(restart)
-        line = _Line(_Recipe(cls, args, {}), name or self._name_of(cls), supervised=True)
+        line = Line(Recipe(cls, args, {}), name or self._name_of(cls), supervised=True)
         self._add(ActorChild(line.name, restart, line))
         return Actor._of(line)
 

@@ -903,7 +903,7 @@ def test_dump_stacks(pool):
 
 def backtrack(port):
     port.send("here")
-    re.match("(a+)+$", "a" * 28 + "b")  # some seconds in C code that keeps its GIL
+    re.match("(a+)+$", "a" * 23 + "b")  # a second or so in C code that keeps its GIL
 
 
 def test_stacks_of_workers_in_c_code(pool):

@@ -25,7 +25,7 @@ LAYERS = [
     {"subiso.children"},
     {"subiso.actors", "subiso.pool"},
     {"subiso.crew", "subiso.mapping", "subiso.progress", "subiso.inquiry"},
-    {"subiso.members", "subiso.tasks", "subiso.alarms", "subiso.statistics"},
+    {"subiso.lines", "subiso.members", "subiso.tasks", "subiso.alarms", "subiso.statistics"},
     {"subiso.isolate", "subiso.settings"},
     {"subiso.listening", "subiso.futures", "subiso.uncaught"},
     {"subiso.ports", "subiso.entry", "subiso.sending"},
