@@ -5,8 +5,8 @@ The map of the package, from policy down to mechanism; imports point downwards o
     supervisor                  isolates that are started again
         children                    what it supervises
     actors  pool                objects in isolates; an executor of isolates
-        crew                        its workers and its queue
-        mapping                     map: items, chunks, results in order
+        crew  queues                its workers; what waits for them
+        mapping  chunks             map: results in order; items, a chunk at a time
         progress  inquiry           what it does: live; where its workers stand
     lines                       the way to an actor
     members  tasks              a pool's workers, its tasks

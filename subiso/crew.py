@@ -13,7 +13,6 @@ Races, and what closes them
 import logging
 import threading
 from _thread import get_ident
-from collections import deque
 from itertools import count
 from math import inf
 from time import monotonic
@@ -26,12 +25,13 @@ from subiso._kernel.interrupt import unwind
 from subiso._kernel.waitables import Inbox, Waitable
 from subiso.errors import BrokenIsolatePool, IsolateError, IsolateKilledError
 from subiso.members import Member, Options
+from subiso.queues import WorkQueue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from subiso.mapping import Job
+    from subiso.chunks import Job
     from subiso.tasks import TaskFuture
 
     type Work = TaskFuture[Any] | None  # what a worker is to do next; None: to end
@@ -62,7 +62,7 @@ class Crew:
         self._leaving: set[Member] = set()
         self._idle: list[Member] = []  # the one used last is used first: the others may time out
         self._starting = 0
-        self._queue: deque[TaskFuture[Any] | Job] = deque()
+        self._queue = WorkQueue()
         self._lock = threading.RLock()  # again in one thread: a map that is garbage may be closed anywhere
         self._numbers = count(1)
         self._logs: Inbox | None = None
@@ -89,7 +89,7 @@ class Crew:
                 member = self._idle.pop()
                 self._assign(member, task)
             else:
-                self._queue.append(task)
+                self._queue.add(task)
         if member is not None:
             self._send(member, task)
         else:
@@ -106,17 +106,13 @@ class Crew:
             self.maps.add(job.number)
             if items is not None:
                 job.add(items)
-            if not job.queued:
-                job.queued = True
-                self._queue.append(job)
+            self._queue.add(job)
         self.dispatch()
 
     def again(self, job: "Job") -> None:
         """Have the rest of a chunk worked on, which was accepted already."""
         with self._lock:
-            if not job.queued:
-                job.queued = True
-                self._queue.appendleft(job)
+            self._queue.add(job, first=True)
 
     def check_open(self) -> None:
         """Raise what `submit` would raise."""
@@ -129,7 +125,7 @@ class Crew:
         """Give idle workers what waits; start workers if there are not enough."""
         while True:
             with self._lock:
-                task = self._next_task(self._idle[-1]) if self._idle else None
+                task = self._queue.take(self._allowance(self._idle[-1])) if self._idle else None
                 if task is None:
                     break
                 member = self._idle.pop()
@@ -137,21 +133,10 @@ class Crew:
             self._send(member, task)
         self._grow()
 
-    def _next_task(self, member: Member) -> "TaskFuture[Any] | None":
-        """Take what that member is to do next off the queue; maps and tasks take turns."""
-        queue, most = self._queue, self.options.max_tasks_per_worker
-        size = None if most is None else most - member.done
-        while queue:
-            first = queue.popleft()
-            task = first.next_task(size)
-            if task is None:
-                first.queued = False
-                continue
-            if task is not first:
-                queue.append(first)
-            if task.begin():
-                return task
-        return None
+    def _allowance(self, member: Member) -> int | None:
+        """Return how many more tasks a member may do; None: any number."""
+        most = self.options.max_tasks_per_worker
+        return None if most is None else most - member.done
 
     def _assign(self, member: Member, task: "TaskFuture[Any]") -> None:
         """Note that a member does a task, which has begun. Call this under the lock."""
@@ -184,24 +169,13 @@ class Crew:
         """Start as many workers as tasks wait and the limit allows."""
         while True:
             with self._lock:
-                if len(self.members) >= self.limit or not self._is_short_of_workers():
+                if len(self.members) >= self.limit or not self._queue.wants_more_than(self._starting):
                     return
                 self._starting += 1
                 if self._logs is None:
                     self._logs = self.node.mailbox.open(self._handle_records)
                 logs, member = self._logs, self._new_member()
             self._start(member, logs)
-
-    def _is_short_of_workers(self) -> bool:
-        """Return whether more work waits than workers are being started."""
-        queue, wanted = self._queue, 0
-        while queue and not queue[0].demand:  # cancelled, or a map that has been cut up
-            queue.popleft().queued = False
-        for work in queue:
-            wanted += work.demand
-            if wanted > self._starting:
-                return True
-        return False
 
     def _new_member(self) -> Member:
         member = Member(f"{self.options.name}-{next(self._numbers)}", self.node.mailbox)
@@ -296,7 +270,7 @@ class Crew:
         if len(self.members) > self.limit or (most is not None and member.done >= most):
             self._dismiss(member)
             return None
-        task = self._next_task(member)
+        task = self._queue.take(self._allowance(member))
         if task is not None:
             self._assign(member, task)
             return task
@@ -381,7 +355,7 @@ class Crew:
             task._since = monotonic()
             with self._lock:
                 if self.broken is None:
-                    self._queue.appendleft(task)
+                    self._queue.add(task, first=True)
                     return
         why = reason and f": {reason}"
         task.fail(IsolateKilledError(f"{member.name} was killed, or has ended, while it ran {task._name}{why}"))
@@ -391,8 +365,7 @@ class Crew:
         with self._lock:
             if self.broken is None:
                 self.broken = reason
-            waiting = [*self._queue]
-            self._queue.clear()
+            waiting = self._queue.take_all()
             idle, self._idle = self._idle, []
             for member in idle:
                 self._dismiss(member)
@@ -447,10 +420,8 @@ class Crew:
         """Accept no more work; workers end when everything is done. Does not wait."""
         with self._lock:
             self.closing = True
-            waiting = [*self._queue] if cancel else []
-            if cancel:
-                self._queue.clear()
-            idle = [] if self._has_work() else self._idle[:]
+            waiting = self._queue.take_all() if cancel else []
+            idle = [] if self._queue.has_work() else self._idle[:]
             for member in idle:
                 self._idle.remove(member)
                 self._dismiss(member)
@@ -473,10 +444,7 @@ class Crew:
     @property
     def is_over(self) -> bool:
         """Whether the pool was shut down, and nothing of it is left."""
-        return self.closing and not self.members and not self._leaving and not self._has_work()
-
-    def _has_work(self) -> bool:
-        return any(work.demand for work in [*self._queue])
+        return self.closing and not self.members and not self._leaving and not self._queue.has_work()
 
     def _close_logs(self) -> None:
         if self._logs is not None:
@@ -498,7 +466,7 @@ class Crew:
         """Return what has been done so far."""
         with self._lock:
             running = sum(member.task is not None for member in self.members)
-            queued = sum(work.demand for work in self._queue)
+            queued = self._queue.demand()
             return self.tally.statistics(running, queued, len(self.members))
 
     def at_work(self) -> list[tuple[str, str, int]]:

@@ -7,9 +7,10 @@ import weakref
 from _thread import start_new_thread
 from concurrent.futures import Executor
 
-from subiso import mapping, messages, tasks
+from subiso import messages, tasks
 from subiso._kernel import exits, waiting
 from subiso._kernel.interrupt import unwind
+from subiso.chunks import Job
 from subiso.crew import Crew
 from subiso.errors import IsolateTimeoutError, SendError
 from subiso.mapping import MapIterator
@@ -231,7 +232,7 @@ class IsolatePool(Executor):
         _check_count("buffersize", buffersize, "buffersize must be None or > 0")
         self._check_usable()
         allowed = self._task_timeout if task_timeout is None else check_timeout(task_timeout)
-        job = mapping.Job(self._crew, fn, len(iterables) != 1, chunksize, allowed)
+        job = Job(self._crew, fn, len(iterables) != 1, chunksize, allowed)
         return MapIterator(job, iterables, timeout, buffersize)
 
     def stream[T](
