@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 SPIN = 300  # looks before a waiting thread blocks; some 50 microseconds, about what waking it would cost
 NAP = 0.002  # seconds without a thread in a hurry, after which the others look after the doorbell again
-NEARLY = 200e-6  # seconds of blocking after a spin that was in vain by little
 _SPINS = [range(max(SPIN >> misses, 20)) for misses in range(8)]
 _FOREVER = 1e9  # seconds; a longer time-out is none
 
@@ -60,14 +59,7 @@ class Mailbox(Post):
         if ready():
             return True
         deadline = None if timeout is None or timeout > _FOREVER else monotonic() + timeout
-        if self._spin(ready):
-            return True
-        begin = monotonic()
-        try:
-            return self._block(waitables, ready, deadline, self._followers)
-        finally:
-            if monotonic() - begin > NEARLY:
-                self._misses += 1
+        return self._spin(ready) or self._block(waitables, ready, deadline, self._followers)
 
     def attend(self, waitables: "Iterable[Waitable]", ready: "Callable[[], object]", deadline: float | None) -> bool:
         """Like `wait`, until a time of the monotonic clock, for a thread that is in no hurry: it does not spin."""
@@ -169,8 +161,8 @@ class Mailbox(Post):
     def _spin(self, ready: "Callable[[], object]") -> bool:
         """Look for a short while, during which senders need not ring.
 
-        How long depends on what it was good for the last times: a spin that was in vain, and not by little, halves the
-        next ones, one that was not makes them long again, and now and then a long one is tried.
+        How long depends on what it was good for the last times: a spin that was in vain halves the next ones, one that
+        was not makes them long again, and now and then a long one is tried.
         """
         words, sleeping, pump = self.arena.words, self._sleeping, self.pump
         find, dirty, end = self._find, self._dirty, self._dirty + SLOTS
@@ -183,6 +175,7 @@ class Mailbox(Post):
                     if ready():
                         self._misses = 0
                         return True
+            self._misses += 1
             return False
         finally:
             if self._sleepers:  # others sleep: from now on they must be woken again
