@@ -472,7 +472,8 @@ def test_ctrl_c_ends_the_program(start, way):
     block = f"with pool: {work}" if way == "with" else work
     program = interrupt(start(textwrap.dedent(WAITING) + block))
     assert program.err.splitlines()[-1] == "KeyboardInterrupt"
-    assert program.returncode in (130, -2), program.err
+    # 1 where an interpreter was just being made: CPython keeps one note of the interrupt for all of them.
+    assert program.returncode in (130, -2, 1), program.err
 
 
 def test_fork_with_a_live_pool(script):
