@@ -388,7 +388,7 @@ def test_the_end_of_the_program_waits(script):
 
         def work(text):
             time.sleep(0.3)
-            print(text, flush=True)
+            print(text + "\\n", end="", flush=True)
 
         pool = IsolatePool(2)
         pool.submit(work, "apple")
