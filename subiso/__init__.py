@@ -45,8 +45,8 @@ _interpreters.check()
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from subiso._kernel.interrupt import IsolateKilled as IsolateKilled
-    from subiso.capabilities import Capability as Capability
     from subiso.actors import Actor as Actor
+    from subiso.capabilities import Capability as Capability
     from subiso.errors import BrokenIsolatePool as BrokenIsolatePool
     from subiso.errors import IsolateError as IsolateError
     from subiso.errors import IsolateKilledError as IsolateKilledError
@@ -72,12 +72,12 @@ if TYPE_CHECKING:
     from subiso.ports import select as select
     from subiso.sending import SendPort as SendPort
     from subiso.settings import configure as configure
-    from subiso.uncaught import UncaughtErrors as UncaughtErrors
     from subiso.statistics import Durations as Durations
     from subiso.statistics import Statistics as Statistics
     from subiso.streams import Stream as Stream
     from subiso.supervisor import Child as Child
     from subiso.supervisor import Supervisor as Supervisor
+    from subiso.uncaught import UncaughtErrors as UncaughtErrors
     from subiso.workers import worker_state as worker_state
 
 _HOMES = {

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn, Self, overload
 
     from subiso._kernel.node import Node
-    from subiso.uncaught import UncaughtErrors
     from subiso.streams import Stream
+    from subiso.uncaught import UncaughtErrors
 else:
 
     def overload(function):
