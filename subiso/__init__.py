@@ -2,11 +2,24 @@
 
 The map of the package, from policy down to mechanism; imports point downwards only:
 
+    supervisor                  isolates that are started again
+        children                    what it supervises
+    actors  pool                objects in isolates; an executor of isolates
+        crew  queues                its workers; what waits for them
+        mapping  chunks             map: results in order; items, a chunk at a time
+        progress  inquiry           what it does: live; where its workers stand
+    lines                       the way to an actor
+    members  tasks              a pool's workers, its tasks
+        alarms  statistics          its deadlines; its figures
     isolate  settings           starting isolates, and the handles on them; how many there may be
+    acting  workers             the inside of an actor's isolate, and of a worker's
+        records                     its log records
+    streams                     generators in isolates
     listening   futures         handlers of ports; results
     uncaught                    the errors of an isolate
     ports  sending              what messages go through
     entry                       the inside of an isolate
+    coroutines                  coroutines in isolates
     messages  typed  failures   what can be sent, and how
     errors  capabilities
     _pickling/                  functions, classes and Structs by value
@@ -33,6 +46,7 @@ _interpreters.check()
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from subiso._kernel.interrupt import IsolateKilled as IsolateKilled
+    from subiso.actors import Actor as Actor
     from subiso.capabilities import Capability as Capability
     from subiso.errors import BrokenIsolatePool as BrokenIsolatePool
     from subiso.errors import IsolateError as IsolateError
@@ -47,23 +61,39 @@ if TYPE_CHECKING:
     from subiso.errors import RemoteError as RemoteError
     from subiso.errors import RemoteTraceback as RemoteTraceback
     from subiso.errors import SendError as SendError
+    from subiso.errors import SupervisorError as SupervisorError
     from subiso.futures import IsolateFuture as IsolateFuture
     from subiso.isolate import Isolate as Isolate
     from subiso.isolate import compute as compute
     from subiso.listening import Subscription as Subscription
+    from subiso.mapping import MapIterator as MapIterator
+    from subiso.pool import IsolatePool as IsolatePool
     from subiso.ports import ReceivePort as ReceivePort
     from subiso.ports import aselect as aselect
     from subiso.ports import select as select
     from subiso.sending import SendPort as SendPort
     from subiso.settings import configure as configure
+    from subiso.statistics import Durations as Durations
+    from subiso.statistics import Statistics as Statistics
+    from subiso.streams import Stream as Stream
+    from subiso.supervisor import Child as Child
+    from subiso.supervisor import Supervisor as Supervisor
     from subiso.uncaught import UncaughtErrors as UncaughtErrors
+    from subiso.workers import worker_state as worker_state
 
 _HOMES = {
+    "Actor": "actors",
     "Isolate": "isolate",
     "compute": "isolate",
     "configure": "settings",
     "Capability": "capabilities",
     "IsolateFuture": "futures",
+    "IsolatePool": "pool",
+    "MapIterator": "mapping",
+    "Stream": "streams",
+    "Statistics": "statistics",
+    "Durations": "statistics",
+    "worker_state": "workers",
     "Subscription": "listening",
     "ReceivePort": "ports",
     "SendPort": "sending",
@@ -84,6 +114,9 @@ _HOMES = {
     "RemoteError": "errors",
     "RemoteTraceback": "errors",
     "SendError": "errors",
+    "SupervisorError": "errors",
+    "Supervisor": "supervisor",
+    "Child": "supervisor",
 }
 
 __all__ = [*_HOMES]

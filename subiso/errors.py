@@ -32,6 +32,10 @@ class IsolateTimeoutError(IsolateError, TimeoutError):
     """The time that ``timeout=`` allowed the work was used up, and the isolate was killed."""
 
 
+class SupervisorError(IsolateError):
+    """A supervisor has given up: what it supervises has ended more often than was allowed."""
+
+
 class RemoteError(IsolateError):
     """An error of another isolate that could not itself be sent.
 

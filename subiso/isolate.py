@@ -15,11 +15,12 @@ from subiso.sending import SendPort, check_timeout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
     from types import TracebackType
     from typing import Any, NoReturn, Self, overload
 
     from subiso._kernel.node import Node
+    from subiso.streams import Stream
     from subiso.uncaught import UncaughtErrors
 else:
 
@@ -211,6 +212,38 @@ class Isolate:
             raise
         future._attach(slot, number, timeout)
         return future
+
+    @staticmethod
+    def stream[T, *Ts](
+        generator_function: "Callable[[*Ts], Iterable[T] | AsyncIterable[T]]",
+        /,
+        *args: *Ts,
+        name: str | None = None,
+        maxsize: int = 1000,
+    ) -> "Stream[T]":
+        """Run a generator in an isolate, and return what it yields as it is made: an iterator, for `async for` too.
+
+        What the generator raises is raised after the items before it. Closing the stream ends the isolate.
+
+        Args:
+            generator_function: a generator function or an asynchronous one; or what returns an iterable.
+            args: its arguments. For keywords, use `functools.partial`.
+            name: for people; made up if not given.
+            maxsize: how many items may wait to be taken; the generator then waits.
+
+        Raises:
+            TypeError, ValueError: an argument is not what it should be.
+            SendError: the function or an argument cannot be sent.
+            IsolateSpawnError: there are too many isolates, or the program is ending.
+        """
+        from subiso import streams
+
+        return streams.open_stream(
+            lambda *call: Isolate.run(*call, name=name),
+            generator_function,
+            args,
+            maxsize,
+        )
 
     @staticmethod
     def current() -> "Isolate":

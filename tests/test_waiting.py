@@ -2,8 +2,10 @@
 
 import asyncio
 import threading
+from time import monotonic
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from subiso import (
@@ -17,6 +19,8 @@ from subiso import (
     ReceivePort,
     aselect,
 )
+from subiso._kernel import attendant as attendants
+from subiso._kernel import node as nodes
 
 LONG = 20  # seconds: the bound of a wait that should be over at once
 
@@ -486,3 +490,20 @@ def test_loops_in_several_threads():
     for thread in threads:
         thread.join(LONG)
     assert outcomes == [list(range(100))] * 4
+
+
+async def test_rings_meant_for_a_thread():
+    """A thread that sleeps is woken by a ring, although an event loop watches the same doorbell."""
+    node = nodes.current()
+    attendant = attendants.of(node)
+    called = []
+    with ReceivePort() as port:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(port.areceive)  # so that the loop watches
+            with anyio.fail_after(LONG):
+                for number in range(300):
+                    attendant.call_at(monotonic(), lambda number=number: called.append(number))
+                    while len(called) <= number:
+                        await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+    assert called == list(range(300))

@@ -64,6 +64,11 @@ def watch_exit_code() -> None:
             return
 
 
+def was_interrupted() -> bool:
+    """Return whether the main module has ended by Ctrl-C."""
+    return _interrupted
+
+
 def _on_unwind(code: "CodeType", offset: int, error: BaseException) -> None:
     global _exit_code, _interrupted
     if code.co_name != "<module>":

@@ -25,6 +25,7 @@ from subiso._kernel.interpreters import MAP_OPTIONS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections import deque
     from mmap import mmap
 
     from subiso._kernel.waitables import Inbox, Waitable
@@ -210,7 +211,7 @@ class Reader:
         self._segment: Segment | None = segment
         self._place = (segment or shared).memory, (segment or shared).words, origin - _BIAS if origin else -self._start
 
-    def read(self, inboxes: "dict[int, Inbox]", events: "list[Waitable]", until: int) -> "list[Record] | None":
+    def read(self, inboxes: "dict[int, Inbox]", events: "deque[Waitable]", until: int) -> "list[Record] | None":
         """Put the messages that were sent up to a time into their inboxes.
 
         Args:

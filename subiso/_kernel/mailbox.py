@@ -3,14 +3,15 @@
 A mailbox has no thread. Whoever waits does the work: it *pumps*, moving what has arrived from the rings into the
 inboxes of the ports, first in a short bounded spin, then each time the doorbell rings. Only one blocked thread at a
 time listens to the doorbell, the *sentinel*; the others sleep on a lock of their own until something came for them or
-the sentinel leaves. Event loops watch the doorbell's descriptor beside it (waiting.py).
+the sentinel leaves. Event loops watch the doorbell's descriptor beside it (waiting.py), and leave a ring to a sentinel
+that sleeps: it may be meant for nobody else.
 
 The race, and what closes it
     A sender publishes, then looks whether the receiver sleeps; the receiver says that it sleeps, then looks for
     messages. Each has a fence in between, so at least one of them sees the other.
 """
 
-from _thread import allocate_lock
+from _thread import allocate_lock, get_ident
 from time import monotonic
 
 from subiso._kernel import doorbell
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from subiso._kernel.waitables import Waitable
 
 SPIN = 300  # looks before a waiting thread blocks; some 50 microseconds, about what waking it would cost
+NAP = 0.002  # seconds without a thread in a hurry, after which the others look after the doorbell again
 _SPINS = [range(max(SPIN >> misses, 20)) for misses in range(8)]
 _FOREVER = 1e9  # seconds; a longer time-out is none
 
@@ -37,7 +39,12 @@ class Mailbox(Post):
         self._ear = doorbell.Ear(doorbell_reader)
         self._misses = 0  # how many spins were in vain, one after the other
         self._sentinel = allocate_lock()
-        self._followers: list[ThreadWaiter] = []
+        self._watcher = 0  # which thread that is
+        self.listening = False  # whether it sleeps, or is about to
+        self._followers: list[ThreadWaiter] = []  # who blocks
+        self._patient: list[ThreadWaiter] = []  # who blocks without being in a hurry
+        self._napping = 0  # how many of those are waiting for a pause
+        self._quiet_from = 0.0  # when the next pause begins, if nobody waits until then
         self._sleepers = 0
         self._sleeping = Arena.home(slot) + SLEEPING
         self._bell = Arena.home(slot) + DOORBELL
@@ -52,49 +59,88 @@ class Mailbox(Post):
         if ready():
             return True
         deadline = None if timeout is None or timeout > _FOREVER else monotonic() + timeout
-        return self._spin(ready) or self._block(waitables, ready, deadline)
+        return self._spin(ready) or self._block(waitables, ready, deadline, self._followers)
 
     def attend(self, waitables: "Iterable[Waitable]", ready: "Callable[[], object]", deadline: float | None) -> bool:
         """Like `wait`, until a time of the monotonic clock, for a thread that is in no hurry: it does not spin."""
-        return bool(ready()) or self._block(waitables, ready, deadline)
+        return bool(ready()) or self._block(waitables, ready, deadline, self._patient)
 
-    def _block(self, waitables: "Iterable[Waitable]", ready: "Callable[[], object]", deadline: float | None) -> bool:
+    def _block(
+        self,
+        waitables: "Iterable[Waitable]",
+        ready: "Callable[[], object]",
+        deadline: float | None,
+        row: "list[ThreadWaiter]",
+    ) -> bool:
         waiter = ThreadWaiter()
         for waitable in waitables:
             waitable.waiters.append(waiter)
-        self._followers.append(waiter)
+        row.append(waiter)
+        patient = row is self._patient
         try:
             while not ready():
                 remaining = None if deadline is None else deadline - monotonic()
                 if remaining is not None and remaining <= 0:
                     return False
+                if patient and self._gives_way(waiter, remaining):
+                    continue
                 if self._sentinel.acquire(False):
+                    self._watcher = get_ident()
                     try:
-                        self._watch_doorbell(waiter, ready, deadline)
+                        self._watch_doorbell(waiter, ready, deadline, patient)
                     finally:
+                        self._watcher = 0
                         self._sentinel.release()
+                    if patient:
+                        self._promote()
+                elif self._watcher == get_ident():  # it has called a callback, which waits in its turn
+                    self._watch_doorbell(waiter, ready, deadline, False)
                 else:
                     waiter.sleep(remaining)
             return True
         finally:
             for waitable in waitables:
                 waitable.waiters.remove(waiter)
-            self._followers.remove(waiter)
+            row.remove(waiter)
+            if not patient:
+                self._quiet_from = monotonic() + NAP
             self._promote()
+
+    def _gives_way(self, waiter: ThreadWaiter, remaining: float | None) -> bool:
+        """Sleep, and return True, while threads in a hurry wait, or have just waited and may do so again at once.
+
+        A thread that waits for itself is woken by the doorbell, and not by another thread that is. So those without a
+        hurry leave it the doorbell, and take it back when nobody has been in a hurry for a short while.
+        """
+        if self._followers:
+            waiter.sleep(remaining)  # the last of them wakes this thread
+            return True
+        pause = self._quiet_from - monotonic()
+        if pause <= 0:
+            return False
+        self._napping += 1
+        try:
+            waiter.sleep(pause if remaining is None else min(pause, remaining))
+        finally:
+            self._napping -= 1
+        return True
 
     def _promote(self) -> None:
         """Let another blocked thread take over the doorbell, if nobody has it."""
         if not self._sentinel.locked():
-            for follower in self._followers[:1]:
+            for follower in self._followers[:1] or self._patient[self._napping : self._napping + 1]:
                 follower.wake()
 
-    def _watch_doorbell(self, waiter: ThreadWaiter, ready: "Callable[[], object]", deadline: float | None) -> None:
-        """Pump at each ring, until ``ready()`` or the deadline."""
+    def _watch_doorbell(
+        self, waiter: ThreadWaiter, ready: "Callable[[], object]", deadline: float | None, patient: bool
+    ) -> None:
+        """Pump at each ring, until ``ready()`` or the deadline; if patient, until somebody in a hurry waits too."""
         waiter.doorbell = self.arena.words[self._bell]  # who wants to wake this thread must ring
         try:
             while True:
                 rung = False
                 self.fall_asleep()
+                self.listening = True  # before the last look: whoever wakes this thread after it finds this set
                 try:
                     self.pump()
                     remaining = None if deadline is None else deadline - monotonic()
@@ -102,11 +148,12 @@ class Mailbox(Post):
                         return
                     rung = self._ear.wait(remaining)
                 finally:
+                    self.listening = False
                     self.awake()
                 if rung:
                     doorbell.silence(self.doorbell)
                 self.pump()
-                if ready():
+                if ready() or (patient and self._followers):
                     return
         finally:
             waiter.doorbell = None
@@ -152,5 +199,5 @@ class Mailbox(Post):
 
     def stop_waits(self) -> None:
         """Make every blocked thread look again: something has changed for all of them."""
-        for follower in self._followers[:]:
+        for follower in [*self._followers, *self._patient]:
             follower.wake()

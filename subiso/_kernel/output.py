@@ -16,6 +16,7 @@ class ForwardedStream(io.TextIOBase):
         self._node = node
         self._name = name
         self._pending: list[str] = []
+        self._written = False  # since the last flush
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -28,6 +29,7 @@ class ForwardedStream(io.TextIOBase):
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         self._pending.append(text)
+        self._written = True
         if "\n" in text:
             self._send()
         return len(text)
@@ -39,6 +41,9 @@ class ForwardedStream(io.TextIOBase):
 
     def flush(self) -> None:
         """Return when main has written everything, or after a second."""
+        if not self._written:
+            return
+        self._written = False
         self._send()
         if self._node.ended:  # nothing is read any more: what comes may be for the next isolate here
             return

@@ -15,6 +15,7 @@ Races, and what closes them
 
 import struct
 from _thread import allocate_lock
+from collections import deque
 from heapq import heapify, heappop, heappush
 from time import monotonic_ns as now
 
@@ -46,6 +47,7 @@ class Post:
         self._free: list[int] = []  # indices of ports that were closed
         self._next_index = FIRST_INDEX
         self._replies = 0
+        self._events: deque[Waitable] = deque()  # whom nobody has told yet what has arrived
         self._lock = allocate_lock()  # reading rings and routing; the tables above
         self._dirty = Arena.dirty(slot)
         self._parked = False
@@ -138,6 +140,8 @@ class Post:
 
         Another thread may be in the middle of that; `settle` waits for it.
         """
+        if self._events:
+            self._notify()
         until = now()
         dirty, find, end = self._dirty, self._find, self._dirty + SLOTS
         found = find(b"\1", dirty, end)
@@ -157,7 +161,7 @@ class Post:
         """Read the ring of the only sender whose dirty flag, at ``flag``, was up after the time ``until``."""
         sender = flag - self._dirty
         memory = self.arena.memory
-        events: list[Waitable] = []
+        events = self._events
         reader = self._readers.get(sender) or self._reader(sender)
         memory[flag] = 0
         try:
@@ -176,8 +180,17 @@ class Post:
             memory[flag] = 1  # Ctrl-C: the rest is for the next one
             raise
         finally:
-            for waitable in events:
-                waitable.notify()
+            if events:
+                self._notify()
+
+    def _notify(self) -> None:
+        """Tell whom it concerns what has arrived. What is told may wait in its turn, and then tells the rest itself."""
+        while self._events:
+            try:
+                waitable = self._events.popleft()
+            except IndexError:  # another thread was quicker
+                return
+            waitable.notify()
 
     def _merge(self, flags: list[int], until: int) -> None:
         """Read the rings of these and of all dirty senders in the order of sending, up to a time that has passed."""
@@ -187,7 +200,7 @@ class Post:
             if found not in flags:
                 flags += (found,)
             found = find(b"\1", found + 1, end)
-        events: list[Waitable] = []
+        events = self._events
         try:
             readers = [self._readers.get(flag - dirty) or self._reader(flag - dirty) for flag in flags]
             for flag in flags:
@@ -217,13 +230,13 @@ class Post:
                 memory[flag] = 1
             raise
         finally:
-            for waitable in events:
-                waitable.notify()
+            if events:
+                self._notify()
 
     def _reader(self, sender: int) -> Reader:
         return self._readers.setdefault(sender, Reader(self.arena, sender, self.slot))
 
-    def _route(self, records: "list[links.Record]", events: "list[Waitable]") -> None:
+    def _route(self, records: "list[links.Record]", events: "deque[Waitable]") -> None:
         """Handle the records that are no messages, or came too late."""
         for kind, address, payload in records:
             inbox = self.inboxes.get(address)
@@ -266,7 +279,7 @@ class Post:
             del self._watches[slot]
             self.arena.memory[Arena.watchers(slot) + self.slot] = 0
 
-    def _take_ended(self, slot: int, events: "list[Waitable]") -> None:
+    def _take_ended(self, slot: int, events: "deque[Waitable]") -> None:
         """Take out the watches of isolates in ``slot`` that have ended."""
         alive = self.arena.words[Arena.home(slot) + ISOLATE]
         ended = [waitable for number, waitable in self._watches[slot] if number != alive]

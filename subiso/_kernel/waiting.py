@@ -101,7 +101,8 @@ class _Watch:
             self._mailbox.awake()
 
     def on_ring(self) -> None:
-        doorbell.silence(self._mailbox.doorbell)
+        if not self._mailbox.listening:  # else that thread wakes up too, and silences it
+            doorbell.silence(self._mailbox.doorbell)
         self._mailbox.pump()
 
     def open(self) -> None:

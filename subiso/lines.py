@@ -1,0 +1,277 @@
+"""The way to an actor: calls wait here until there is somebody to take them."""
+
+import inspect
+import logging
+import threading
+from collections import deque
+
+from subiso import acting, failures, messages
+from subiso._kernel import links, protocol
+from subiso._kernel import node as nodes
+from subiso._kernel.interrupt import unwind
+from subiso._kernel.waitables import Inbox, Waitable
+from subiso.errors import IsolateKilledError, SendError
+from subiso.futures import IsolateFuture
+from subiso.isolate import Isolate
+from subiso.sending import SendPort
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from subiso._kernel.node import Node
+    from subiso.messages import Encoded
+
+log = logging.getLogger("subiso.actors")
+
+
+class ActorFuture[R](IsolateFuture[R]):
+    """What a method of an actor will return.
+
+    Cancelling it takes back a call that has not begun, and cancels an asynchronous method; a synchronous one goes on.
+    """
+
+    def __init__(self, node: "Node", name: str, line: "Line") -> None:
+        super().__init__(node, name)
+        self._line = line
+
+    def _kill(self) -> None:
+        self._line.take_back(self)
+
+    def fail(self, error: BaseException) -> None:
+        """End with an error, unless the call has ended already."""
+        self._fail(error)
+
+    def _on_event(self) -> None:
+        node = self._node
+        if self._slot >= 0 and not self.done() and not node.mailbox.is_alive(self._slot, self._number):
+            node.mailbox.settle()
+            error = self._line.last_words()
+            if error is not None and not self._inbox.messages:
+                self._fail(error)
+                return
+        super()._on_event()
+
+
+class Recipe:
+    """How the object of an actor is made."""
+
+    def __init__(self, cls: "Callable[..., Any]", args: "tuple[Any, ...]", kwargs: "dict[str, Any]") -> None:
+        if not callable(cls):
+            raise TypeError(f"an actor needs a class, not {cls!r}")
+        try:
+            inspect.signature(cls).bind(*args, **kwargs)
+        except ValueError:  # a class of C that does not say what it takes
+            pass
+        self.parts = cls, args, kwargs
+        self.name = getattr(cls, "__qualname__", "actor")
+        self.methods = frozenset(
+            name
+            for name in dir(cls)
+            if not (name.startswith("__") and name.endswith("__")) and callable(getattr(cls, name, None))
+        )
+
+
+class Line:
+    """The way to an actor: calls go through it, and wait here until there is somebody to take them.
+
+    Attributes:
+        isolate: where the actor lives; None if it has not been started.
+        name: of the isolate.
+        methods: what can be called.
+        finished: whether the actor has ended because it was told to.
+    """
+
+    def __init__(self, recipe: Recipe | None, name: str | None = None, supervised: bool = False) -> None:
+        self._recipe = recipe
+        self.node = nodes.current()
+        self.methods: frozenset[str] = recipe.methods if recipe else frozenset()
+        self.changed = Waitable()
+        self.isolate: Isolate | None = None
+        self._port: SendPort | None = None
+        self._waiting: deque[tuple[ActorFuture[Any] | None, Encoded]] = deque()
+        self._lock = threading.RLock()
+        self._error: BaseException | None = None  # why there is nobody, for good
+        self._hello: Callable[[], None] | None = None  # takes in what the present isolate says of itself
+        self._number = 0  # of starts
+        self.name = name or ""
+        self.finished = False
+        self._supervised = supervised  # whether it is started again when it has ended
+
+    # -- starting ------------------------------------------------------------------------------------------------------
+
+    def start(self) -> Isolate:
+        """Start the actor's isolate, and return it; also again, after it has ended."""
+        assert self._recipe is not None
+        mailbox = self.node.mailbox
+        hello = mailbox.open()
+        try:
+            port = SendPort._of(hello.address, 0)
+            isolate = Isolate.spawn(acting.serve, port, *self._recipe.parts, name=self.name or None)
+        except BaseException:
+            mailbox.close(hello)
+            raise
+        with self._lock:
+            self._number += 1
+            self._error = None
+            self._waiting = deque(entry for entry in self._waiting if entry[0])  # none that stops it
+            self._port, self.isolate, self.name, self.finished = None, isolate, isolate.name, False
+            number = self._number
+
+        def on_event() -> None:
+            ended = not isolate.is_alive
+            if ended:
+                mailbox.settle()  # its last message was sent before it ended
+            self._listen(hello, number)
+            if ended:
+                mailbox.close(hello)
+                self._hang_up(number)
+
+        self._hello = lambda: self._listen(hello, number)
+        hello.on_event = on_event
+        mailbox.watch(isolate._slot, isolate._number, hello)
+        on_event()  # it may have said something already
+        return isolate
+
+    def last_words(self) -> BaseException | None:
+        """Return why the actor could not be made, if that is so, whichever thread is about to notice it."""
+        if self._hello is not None:
+            self._hello()
+        return self._error
+
+    def _listen(self, hello: Inbox, number: int) -> None:
+        todo: list[Callable[[], None]] = []
+        with self._lock:  # so that who finds nothing here finds what another thread has learnt from it
+            while hello.messages:
+                try:
+                    message = hello.messages.popleft()
+                except IndexError:  # another thread was quicker
+                    break
+                todo.append(self._take(number, *links.unpack(*message)))
+        for act in todo:
+            act()
+
+    def _take(self, number: int, kind: int, body: "Any", buffers: "Any") -> "Callable[[], None]":
+        """Take what the actor says of itself: where it takes calls, why it could not be made, that it has ended.
+
+        Returns:
+            What is still to be done, without the lock.
+        """
+        if kind == protocol.NONE:
+            self.finished = True
+            return self.changed.notify
+        if kind == protocol.FAILURE:
+            error = failures.unpack(messages.decode(protocol.PICKLE, body, buffers))
+            if self._supervised:
+                return lambda: log.error("%s could not be made", self.name, exc_info=error)
+            return self._be_given_up(error)
+        port = messages.decode(kind, body, buffers)
+        waiting, isolate = [*self._waiting], self.isolate
+        if number != self._number or isolate is None:
+            return self.changed.notify
+        self._waiting.clear()
+        for _, encoded in waiting:
+            port._post(self.node, *encoded)
+        self._port = port
+        return lambda: self._attach([future for future, _ in waiting if future is not None], isolate)
+
+    def _attach(self, futures: "list[ActorFuture[Any]]", isolate: Isolate) -> None:
+        if self._supervised:  # else they know their isolate already
+            for future in futures:
+                future._attach(isolate._slot, isolate._number, None)
+        self.changed.notify()
+
+    def _hang_up(self, number: int) -> None:
+        """Keep what comes from now on for the next isolate, if there will be one."""
+        with self._lock:
+            if self._supervised and number == self._number:
+                self._port = None
+
+    def give_up(self, error: BaseException) -> None:
+        """Have every call fail, those that wait and those to come."""
+        with self._lock:
+            tell = self._be_given_up(error)
+        tell()
+
+    def _be_given_up(self, error: BaseException) -> "Callable[[], None]":
+        self._error = error
+        waiting = [future for future, _ in self._waiting if future is not None]
+        self._waiting.clear()
+
+        def tell() -> None:
+            for future in waiting:
+                future.fail(error)
+            self.changed.notify()
+
+        return tell
+
+    # -- calling -------------------------------------------------------------------------------------------------------
+
+    def call(self, name: str, args: "tuple[Any, ...]", keywords: "dict[str, Any]") -> "IsolateFuture[Any]":
+        """Send a call, and return the future of its reply."""
+        node = self.node
+        future: ActorFuture[Any] = ActorFuture(node, f"{self.name}.{name}", self)
+        try:
+            encoded = self._encode(future, name, args, keywords)
+        except BaseException:
+            future._forget()
+            raise
+        with self._lock:
+            error, isolate = self._error, self.isolate
+            waits_for_the_next = self._supervised and self._port is None
+            if error is None:
+                self._send(future, encoded)
+        if error is not None:
+            future.fail(error)
+        elif isolate is not None and not waits_for_the_next:
+            future._attach(isolate._slot, isolate._number, None)
+        return future
+
+    def _encode(
+        self, future: "ActorFuture[Any]", name: str, args: "tuple[Any, ...]", keywords: "dict[str, Any]"
+    ) -> "Encoded":
+        try:
+            kind, body, buffers, carried = messages.encode((name, args, keywords))
+        except SendError:
+            messages.encode(args, "args")  # says it better
+            messages.encode(keywords, "keywords")
+            raise
+        return kind, acting.pack_address(future._inbox.address) + body, buffers, carried
+
+    def _send(self, future: "ActorFuture[Any] | None", encoded: "Encoded") -> None:
+        if self._port is None:
+            self._waiting.append((future, encoded))
+        else:
+            self._port._post(self.node, *encoded)
+
+    def take_back(self, future: "ActorFuture[Any]") -> None:
+        """Ask for a call not to be done, or not to be gone on with."""
+        with self._lock:
+            for entry in self._waiting:
+                if entry[0] is future:
+                    self._waiting.remove(entry)
+                    return
+            if self._port is not None:
+                self._port._post(self.node, protocol.NONE, acting.pack_address(future._inbox.address), [], [])
+
+    def stop(self) -> None:
+        """End the actor after the calls before this."""
+        with self._lock:
+            self._send(None, (protocol.NONE, b"", [], []))
+
+    def address(self) -> "tuple[SendPort, Isolate, frozenset[str]]":
+        """Return what another isolate must know, waiting for the actor's start."""
+        node = self.node
+        node.mailbox.wait([self.changed], self._has_started, 60)
+        if node.killed:
+            raise unwind()
+        if self._port is None:
+            raise IsolateKilledError(f"actor {self.name} has ended before it could be sent")
+        assert self.isolate is not None
+        return self._port, self.isolate, self.methods
+
+    def _has_started(self) -> bool:
+        if self._port is not None or self._error is not None or self.node.killed:
+            return True
+        return not self._supervised and self.isolate is not None and not self.isolate.is_alive

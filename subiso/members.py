@@ -1,0 +1,108 @@
+"""The worker isolates of a pool, each as the pool sees it."""
+
+import logging
+from math import inf
+from time import monotonic
+
+from subiso import messages, workers
+from subiso._kernel import links
+from subiso.errors import IsolateError
+from subiso.isolate import Isolate
+from subiso.sending import SendPort
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from subiso._kernel.mailbox import Mailbox
+    from subiso._kernel.waitables import Inbox
+    from subiso.tasks import TaskFuture
+
+
+class Options:
+    """What a pool was made with."""
+
+    def __init__(
+        self,
+        name: str,
+        initializer: "Callable[..., object] | None" = None,
+        initargs: "tuple[Any, ...]" = (),
+        finalizer: "Callable[[], object] | None" = None,
+        max_tasks_per_worker: int | None = None,
+        idle_timeout: float | None = None,
+    ) -> None:
+        self.name = name
+        self.initializer, self.initargs, self.finalizer = initializer, initargs, finalizer
+        self.max_tasks_per_worker = max_tasks_per_worker
+        self.idle_timeout = idle_timeout
+
+
+class Member:
+    """One worker isolate.
+
+    Attributes:
+        isolate: None until it has been spawned.
+        port: where tasks are sent; None until it has said so.
+        thread: the system's number of its thread, said at the same time.
+        inbox: where its answers arrive.
+        task: what it is doing.
+        deadline: when that must be done, on the monotonic clock.
+        since: when it has begun to do nothing.
+        done: how many tasks it has done.
+        known: the numbers of the maps whose functions it has.
+    """
+
+    def __init__(self, name: str, mailbox: "Mailbox") -> None:
+        self.name = name
+        self.inbox: Inbox = mailbox.open()
+        self.isolate: Isolate | None = None
+        self.port: SendPort | None = None
+        self.thread = 0
+        self.task: TaskFuture[Any] | None = None
+        self.deadline = inf
+        self.since = monotonic()
+        self.done = 0
+        self.known: set[int] = set()
+        self._mailbox = mailbox
+        self._errors: Inbox = mailbox.open()  # where uncaught errors arrive
+
+    def start(self, options: Options, logs: "Inbox") -> None:
+        """Spawn the isolate.
+
+        Raises:
+            IsolateSpawnError: there are too many, or the program is ending.
+        """
+        isolate = Isolate.spawn(
+            workers.serve,
+            SendPort._of(self.inbox.address, 0),
+            SendPort._of(logs.address, 0),
+            logging.getLogger().level,
+            options.initializer,
+            options.initargs,
+            options.finalizer,
+            name=self.name,
+            on_error=SendPort._of(self._errors.address, 0),
+        )
+        self._mailbox.watch(isolate._slot, isolate._number, self.inbox)
+        self.isolate = isolate
+
+    def stop(self) -> None:
+        """Have it end when it has done what it does."""
+        assert self.port is not None
+        try:
+            self.port.send_nowait(None)
+        except IsolateError:  # it has ended already
+            pass
+
+    def last_words(self) -> str:
+        """Return what it has said about its end."""
+        if not self._errors.messages:
+            return ""
+        text, _ = messages.decode(*links.unpack(*self._errors.messages.popleft()))
+        return str(text)
+
+    def close(self) -> None:
+        """Hear nothing more from it."""
+        self._mailbox.close(self.inbox)
+        self._mailbox.close(self._errors)
