@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 SWITCH = "SUBISO_EXTENSIONS"
 """The environment variable that allows (``private``) or forbids (``off``) private copies of third-party modules."""
 
+_RTLD_NOLOAD = 4  # only if it is loaded already
 _NO_MODULE = "subiso_loads_no_module"  # a name for which no library has an init function
 
 _MAIN_ONLY = {"readline": "its library drives the process's terminal, without a thought for threads"}
@@ -77,6 +78,31 @@ def uninstall() -> None:
         importer, methods = _ordinary.popitem()
         for name, method in methods.items():
             setattr(importer, name, method)
+
+
+class RefusedExtension(ImportError):  # noqa: N818 - a kind of ImportError, which packages catch by that name
+    """A module with compiled code that isolates must not load here; the text says why, and how to allow it."""
+
+
+def address_of_original(path: str) -> int | None:
+    """Return where in memory the library of that path lies, or None if the process has not loaded it."""
+    from subiso._kernel import capi, sharing
+
+    try:
+        return sharing.base_of(capi.load(path, _RTLD_NOLOAD | os.RTLD_LAZY))
+    except OSError:
+        return None
+
+
+def loaded() -> list[tuple[str, str, int]]:
+    """Tell of each module that this interpreter has loaded from a private copy: its name, its original, its address."""
+    from subiso._kernel import capi, sharing
+
+    found = []
+    for (name, original), library in _libraries.items():
+        handle = library if COPIES_BY_PYINIT else capi.load(library, _RTLD_NOLOAD | os.RTLD_LAZY)
+        found.append((name, original, sharing.base_of(handle)))
+    return found
 
 
 def _replace(importer: type, methods: "Mapping[str, object]") -> None:

@@ -36,7 +36,7 @@ def share(handle: int, image: "Image", source: int, copy: int) -> None:
         source: descriptor of the original.
         copy: descriptor of the copy, open for writing.
     """
-    base, page = _base(handle), os.sysconf("SC_PAGE_SIZE")
+    base, page = base_of(handle), os.sysconf("SC_PAGE_SIZE")
     for segment in image.segments:
         if segment.flags & _WRITABLE or segment.size != segment.loaded:
             continue
@@ -50,7 +50,7 @@ def share(handle: int, image: "Image", source: int, copy: int) -> None:
             _fallocate(copy, _FALLOC_KEEP_SIZE_PUNCH_HOLE, start, end - start)
 
 
-def _base(handle: int) -> int:
+def base_of(handle: int) -> int:
     """Return the difference between where the library lies in memory and the addresses in its file."""
     link_map = Address()
     _dlinfo(handle, _RTLD_DI_LINKMAP, capi.address_of(link_map))

@@ -28,12 +28,12 @@ def main(argv: "Sequence[str] | None" = None) -> int:
     import argparse
 
     from subiso import __version__
-    from subiso.cli import demo
+    from subiso.cli import check, demo
 
     parser = argparse.ArgumentParser(prog="subiso", description="Dart's isolates for Python.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(metavar="command", required=True)
-    for command in (demo,):
+    for command in (demo, check):
         command.add_to(commands)
     arguments = parser.parse_args(argv)
     try:
