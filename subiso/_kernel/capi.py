@@ -38,6 +38,7 @@ class _ReturningAddress(_ctypes.CFuncPtr):
 
 
 load, object_at, address_of = _ctypes.dlopen, _ctypes.PyObj_FromPtr, _ctypes.addressof
+_RTLD_LAZY, _RTLD_NOLOAD = 1, 4
 _process = load(None, 0)  # type: ignore[arg-type]
 
 
@@ -45,6 +46,14 @@ def symbol(handle: int, name: str) -> int | None:
     """Return the address of what the loaded library exports under the name, or None."""
     try:
         return _ctypes.dlsym(handle, name)
+    except OSError:
+        return None
+
+
+def loaded(path: str) -> int | None:
+    """Return the handle of the library of that path, or of that name, if the process has loaded it."""
+    try:
+        return load(path, _RTLD_NOLOAD | _RTLD_LAZY)
     except OSError:
         return None
 

@@ -9,6 +9,10 @@ import os
 import stat
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 SWITCH = "SUBISO_COPIES_DIR"
 """The environment variable that names another place for the copies."""
 
@@ -18,12 +22,13 @@ _ABANDONED = 60.0  # seconds a directory must be unchanged before it may count a
 _own_name: tuple[int, str] | None = None  # the process, which a fork changes, and its directory's name
 
 
-def make(source: int, name: str) -> str:
+def make(source: int, name: str, change: "Callable[[int], None] | None" = None) -> str:
     """Copy the open file and return the path of the copy, which no file had before.
 
     Args:
         source: the file's descriptor; its position does not matter.
         name: what it is, for people who look at the process's memory map.
+        change: is called with the copy's descriptor when it is complete, to change something in it.
 
     Raises:
         OSError: there is no room, no permission or no such directory. ``advice`` says what to do.
@@ -31,6 +36,8 @@ def make(source: int, name: str) -> str:
     path, target = _create(name)
     try:
         _transfer(source, target)
+        if change is not None:
+            change(target)
     except OSError as error:
         discard(path)
         raise OSError(error.errno, error.strerror, path) from None
@@ -64,7 +71,7 @@ def _create(name: str) -> tuple[str, int]:
         try:
             directory = _make_directory(place)
             path = f"{directory}/{name}.{os.urandom(8).hex()}.so"
-            return path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            return path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
             os.stat(place)
     raise FileNotFoundError(f"{directory} is removed as soon as it is made")

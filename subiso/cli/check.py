@@ -34,6 +34,7 @@ class Package:
         imports: the modules to import.
         code: the smoke function's, or an empty text.
         compiled: the compiled modules that must be loaded; None: those that main loads.
+        libraries: names of the distribution's modules with compiled code.
         version: of the distribution; None: unknown.
     """
 
@@ -41,6 +42,7 @@ class Package:
     imports: list[str]
     code: str = ""
     compiled: list[str] | None = None
+    libraries: set[str] = field(default_factory=set)
     version: str | None = None
 
 
@@ -163,9 +165,12 @@ def find(name: str, code: str | None = None) -> Package:
         modules = [module for module, names in _distributions().items() if _plain(name) in map(_plain, names)]
         package = Package(name, modules or [name], code or "")
     try:
-        package.version = metadata.version(package.name)
+        distribution = metadata.distribution(package.name)
     except metadata.PackageNotFoundError:
         pass
+    else:
+        package.version = distribution.version
+        package.libraries = {_module_of(str(file)) for file in distribution.files or () if file.suffix == ".so"}
     try:
         missing = [module for module in package.imports if importlib.util.find_spec(module.partition(".")[0]) is None]
     except ValueError:
@@ -181,6 +186,12 @@ def installed() -> list[Package]:
 
     names = {_plain(distribution.name) for distribution in metadata.distributions()}
     return [find(name) for name in table() if _plain(name.partition("[")[0]) in names]
+
+
+def _module_of(file: str) -> str:
+    package, _, name = file.rpartition("/")
+    module = f"{package.replace('/', '.')}.{name.partition('.')[0]}"
+    return module.removesuffix(".__init__").lstrip(".")
 
 
 def _plain(name: str) -> str:
@@ -237,10 +248,18 @@ def check(package: Package, isolates: int = 4, rounds: int = 10, timeout: float 
 
 
 def _wanted(package: Package, in_main: "dict[str, int | None]") -> list[str]:
-    """Return the compiled modules that must be loaded in isolates: those named, and the package's own that main has."""
-    tops = {module.partition(".")[0] for module in package.imports}
-    own = [name for name in in_main if name.lstrip("_").partition(".")[0] in tops or name.partition(".")[0] in tops]
-    return sorted({*(package.compiled or ()), *own})
+    """Return the compiled modules that must be loaded in isolates: those named, and the package's own that main has.
+
+    Some modules have a file that is never loaded: another compiled module makes them. Those have no place in memory.
+    """
+    own = {module.partition(".")[0] for module in package.imports} | package.libraries
+    found = {name for name, place in in_main.items() if place is not None and not own.isdisjoint(_parents(name))}
+    return sorted({*(package.compiled or ()), *found})
+
+
+def _parents(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
 
 
 def _is_private(name: str, loaded: "list[dict[str, int | None]]") -> bool:

@@ -74,17 +74,17 @@ def compiled_modules() -> "dict[str, int | None]":
     """Return the compiled modules of packages that are loaded here, and where in memory: None if not to be known."""
     from importlib.machinery import ExtensionFileLoader
 
-    from subiso._kernel import extensions
+    from subiso._kernel import loading
     from subiso._kernel import node as nodes
 
     node = nodes.peek()
     in_main = node is None or node.slot == nodes.MAIN
-    private = {} if in_main else {name: address for name, _, address in extensions.loaded()}
-    modules: dict[str, int | None] = {}
-    for name, module in list(sys.modules.items()):
+    private = {} if in_main else {name: address for name, _, address in loading.loaded()}
+    modules: dict[str, int | None] = dict(private)  # some replace themselves by a module of Python
+    for module in list(sys.modules.values()):
         loader = getattr(getattr(module, "__spec__", None), "loader", None)
-        if isinstance(loader, ExtensionFileLoader) and name.partition(".")[0] not in sys.stdlib_module_names:
-            modules[name] = private.get(name) or extensions.address_of_original(loader.path)
+        if isinstance(loader, ExtensionFileLoader) and loader.name.partition(".")[0] not in sys.stdlib_module_names:
+            modules[loader.name] = private.get(loader.name) or loading.address_of_original(loader.path)
     return modules
 
 
