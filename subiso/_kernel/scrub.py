@@ -43,20 +43,32 @@ _MISSING = object()
 class Farewell:
     """The ``atexit`` of one isolate after another: what is registered runs when the isolate ends.
 
-    What a module registers that stays loaded runs at every end from then on (``logging`` closes its handlers so).
+    What a module registers that stays loaded runs at every end from then on (``logging`` closes its handlers so). But
+    what an installed package registers as it is imported may take it apart: that runs when the interpreter ends.
     """
 
     def __init__(self) -> None:
         self._calls: list[tuple[bool, Callable[..., object], tuple[Any, ...], dict[str, Any]]] = []
+        self._register, self._unregister = atexit.register, atexit.unregister
         atexit.register = self.register
         atexit.unregister = self.unregister
 
     def register(self, func: "Callable[..., Any]", /, *args: "Any", **kwargs: "Any") -> "Callable[..., Any]":
-        caller = sys.modules.get(sys._getframe(1).f_globals.get("__name__", ""))
-        self._calls.append((caller is not None and _is_kept(caller), func, args, kwargs))
+        frame = sys._getframe(1)
+        name = frame.f_globals.get("__name__", "")
+        if name == "importlib._bootstrap":  # called by a compiled module, which has no frame
+            name = getattr(func, "__module__", None) or name
+        caller = sys.modules.get(name)
+        stays = caller is not None and _is_kept(caller)
+        is_importing = frame.f_code.co_name in ("<module>", "_call_with_frames_removed")
+        if stays and is_importing and name.partition(".")[0] not in sys.stdlib_module_names:
+            self._register(func, *args, **kwargs)
+        else:
+            self._calls.append((stays, func, args, kwargs))
         return func
 
     def unregister(self, func: "Callable[..., object]", /) -> None:
+        self._unregister(func)
         self._calls = [call for call in self._calls if call[1] != func]
 
     def run(self) -> None:
