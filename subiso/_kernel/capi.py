@@ -37,7 +37,8 @@ class _ReturningAddress(_ctypes.CFuncPtr):
     _restype_ = Address
 
 
-load, object_at, address_of = _ctypes.dlopen, _ctypes.PyObj_FromPtr, _ctypes.addressof
+object_at, address_of = _ctypes.PyObj_FromPtr, _ctypes.addressof
+load = getattr(_ctypes.dlopen, "__wrapped__", _ctypes.dlopen)  # in an isolate it is intercepted
 _RTLD_LAZY, _RTLD_NOLOAD = 1, 4
 _process = load(None, 0)  # type: ignore[arg-type]
 

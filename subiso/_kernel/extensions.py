@@ -18,7 +18,7 @@ import sys
 from _frozen_importlib import BuiltinImporter, ModuleSpec
 from _frozen_importlib_external import ExtensionFileLoader
 
-from subiso._kernel import loading, packages
+from subiso._kernel import libraries, loading, packages
 from subiso._kernel.interpreters import REFUSING_STDLIB
 
 TYPE_CHECKING = False
@@ -101,10 +101,14 @@ def _create_module(loader: ExtensionFileLoader, spec: "ModuleSpec") -> "ModuleTy
     """Take the place of ``ExtensionFileLoader.create_module``."""
     if refusal := _refusal_of(spec.name):
         raise loading.import_error(spec, refusal, RefusedExtension)
-    if not _takes_copy(spec.name):
-        return _ordinary[ExtensionFileLoader]["create_module"](loader, spec)  # type: ignore[no-any-return]
-    with _check_lifted, loading.Attempt(spec.name, spec.origin):
-        return loading.create(spec)
+    if _takes_copy(spec.name):
+        with _check_lifted, loading.Attempt(spec.name, spec.origin):
+            module = loading.create(spec)
+    else:
+        module = _ordinary[ExtensionFileLoader]["create_module"](loader, spec)
+    if spec.name == "_ctypes":
+        libraries.intercept(module)
+    return module
 
 
 def _refusal_of(name: str) -> str | None:
@@ -168,7 +172,10 @@ _check_lifted = _CheckLifted()
 def _create_builtin(spec: "ModuleSpec") -> "ModuleType | None":
     """Take the place of ``BuiltinImporter.create_module``."""
     if spec.name not in packages.STAND_INS:
-        return _ordinary[BuiltinImporter]["create_module"].__func__(spec)  # type: ignore[no-any-return]
+        original = _ordinary[BuiltinImporter]["create_module"].__func__(spec)
+        if spec.name == "_ctypes":
+            libraries.intercept(original)
+        return original  # type: ignore[no-any-return]
     module = type(sys)(spec.name, "Does nothing in an isolate: what it controls belongs to the process.")
     for names, result in packages.STAND_INS[spec.name]:
         for name in names.split():

@@ -15,6 +15,7 @@ from subiso._kernel import copies, elf, packages
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import ModuleType
 
     from subiso._kernel.elf import Image
 
@@ -22,6 +23,7 @@ _lock = _thread.RLock()
 _images: "dict[str, Image]" = {}
 _verdicts: dict[str, bool] = {}  # library's file -> whether this interpreter needs a copy
 _names: dict[str, bytes] = {}  # library's file -> the name of this interpreter's loaded copy
+_handles: dict[str, int] = {}
 
 
 def load_private(original: str, image: "Image") -> list[tuple[bytes, bytes]]:
@@ -60,8 +62,7 @@ def _is_private(path: str) -> bool:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             image = _images[path] = elf.read(fd)
-            wanted = os.path.basename(path).startswith(tuple(packages.PRIVATE_LIBRARIES))
-            wanted = wanted or elf.calls_python(fd, image)
+            wanted = _is_known(path) or elf.calls_python(fd, image)
         finally:
             os.close(fd)
         below = [_is_private(file) for _, file in _bundled(path, image)]
@@ -69,12 +70,17 @@ def _is_private(path: str) -> bool:
     return _verdicts[path]
 
 
+def _is_known(path: str) -> bool:
+    return os.path.basename(path).startswith(tuple(packages.PRIVATE_LIBRARIES))
+
+
 def _load(path: str) -> bytes:
     if path not in _names:
         from subiso._kernel import capi, sharing
 
         image = _images[path]
-        names = [(image.soname, _new_name(image.soname)), *load_private(path, image)]
+        name = _new_name(image.soname)
+        names = [(image.soname, name), *load_private(path, image)] if name else load_private(path, image)
         source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             copy = copies.make(source, os.path.basename(path), lambda target: elf.rename(target, image, names))
@@ -85,7 +91,7 @@ def _load(path: str) -> bytes:
                 copies.discard(copy)
         finally:
             os.close(source)
-        _names[path] = names[0][1]
+        _names[path], _handles[path] = name, handle
     return _names[path]
 
 
@@ -93,6 +99,24 @@ def _new_name(old: bytes) -> bytes:
     """Return a name that no library has, as long as the old one, and for people similar to it."""
     unique = os.urandom(8).hex().encode()
     return (old[: max(len(old) - len(unique), 0)] + unique)[: len(old)]
+
+
+def intercept(ctypes: "ModuleType") -> None:
+    """Have ``_ctypes`` open private copies, too, of the libraries that are known not to bear sharing."""
+    original = ctypes.dlopen
+
+    def dlopen(name: "str | None", flags: int = os.RTLD_NOW, /) -> int:
+        path = os.fspath(name) if name is not None else ""
+        if isinstance(path, str) and _is_known(path) and os.path.isfile(path):
+            with _lock:
+                path = os.path.realpath(path)
+                _is_private(path)
+                _load(path)
+                return _handles[path]
+        return original(name, flags)  # type: ignore[no-any-return]
+
+    dlopen.__wrapped__ = original  # type: ignore[attr-defined]
+    ctypes.dlopen = dlopen  # type: ignore[attr-defined]
 
 
 # -- libraries that compute in threads of their own --------------------------------------------------------------------

@@ -30,6 +30,7 @@ PRIVATE_LIBRARIES: dict[str, str] = {
     # Beginning of the name of a bundled library -> why each isolate needs a copy of it. Those that call Python's C API
     # are found without being named here.
     "libhdf5": "h5py and PyTables call it under a lock of their own, of which each isolate has another one",
+    "libllvmlite": "llvmlite calls LLVM under a lock of its own, of which each isolate has another one",
 }
 
 ONE_THREAD: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
