@@ -22,6 +22,10 @@ class Int(_ctypes._SimpleCData):  # type: ignore[type-arg]
     _type_ = "i"
 
 
+class Byte(_ctypes._SimpleCData):  # type: ignore[type-arg]
+    _type_ = "B"
+
+
 class Size(_ctypes._SimpleCData):  # type: ignore[type-arg]
     _type_ = "L"
 
@@ -49,6 +53,11 @@ def symbol(handle: int, name: str) -> int | None:
         return _ctypes.dlsym(handle, name)
     except OSError:
         return None
+
+
+def address(name: str) -> int:
+    """Return the address of the process's C function of that name."""
+    return _ctypes.dlsym(_process, name)
 
 
 def loaded(path: str) -> int | None:

@@ -4,11 +4,14 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 _SEGMENT, _TAG = 56, 16  # bytes of a header, in the 64-bit format
-_LOAD, _DYNAMIC = 1, 2  # types of segments
-_NEEDED, _STRTAB, _STRSZ, _SONAME, _RPATH, _TEXTREL, _RUNPATH, _FLAGS = 1, 5, 10, 14, 15, 22, 29, 30  # dynamic tags
+_LOAD, _DYNAMIC, _RELRO = 1, 2, 0x6474E552  # types of segments
+_NEEDED, _STRTAB, _SYMTAB, _STRSZ, _SONAME, _RPATH, _TEXTREL, _RUNPATH, _FLAGS = 1, 5, 6, 10, 14, 15, 22, 29, 30  # dynamic tags
+_RELOCATIONS = ((7, 8), (23, 2))  # dynamic tags: address and size of a table of relocations
+_RELATIVE_COUNT = 0x6FFFFFF9  # dynamic tag: how many relocations at the first table's beginning have no symbol
+_RELOCATION, _SYMBOL = 24, 24  # bytes of an entry
 _FLAG_TEXTREL = 4
 
 
@@ -35,15 +38,19 @@ class Image:
         strings: offset in the file and size of its names, of libraries and of symbols.
         needed: the libraries that it asks for, by name.
         soname: the name by which other libraries ask for it, or an empty one.
+        protected: the parts that the linker makes read-only once it is done.
+        tags: the dynamic section.
         paths: where its libraries are looked for first; ``$ORIGIN`` is where the file lies.
         needs_origin: whether libraries are looked for relative to where the file lies.
         is_position_independent: whether loading leaves the parts as they are in the file that are not writable.
     """
 
-    __slots__ = ("is_position_independent", "needed", "needs_origin", "paths", "segments", "soname", "strings")
+    __slots__ = ("is_position_independent", "needed", "needs_origin", "paths", "protected", "segments", "soname", "strings", "tags")
 
     def __init__(self, segments: list[Segment]) -> None:
         self.segments = segments
+        self.protected: list[Segment] = []
+        self.tags: dict[int, int] = {}
         self.strings = 0, 0
         self.needed: list[bytes] = []
         self.soname = b""
@@ -61,7 +68,8 @@ def read(fd: int) -> Image:
     headers = [Segment(head[at : at + size]) for at in range(start, start + size * count, size)]
     image = Image([header for header in headers if header.type == _LOAD])
     tags = [tag for header in headers if header.type == _DYNAMIC for tag in _read_tags(fd, header)]
-    values = dict(tags)
+    values = image.tags = dict(tags)
+    image.protected = [header for header in headers if header.type == _RELRO]
     image.strings = strings, _ = _offset(image.segments, values.get(_STRTAB, 0)), values.get(_STRSZ, 0)
     image.needed = [_string(fd, strings + value) for tag, value in tags if tag == _NEEDED]
     image.soname = _string(fd, strings + values[_SONAME]) if _SONAME in values else b""
@@ -75,8 +83,32 @@ def read(fd: int) -> Image:
 def calls_python(fd: int, image: Image) -> bool:
     """Return whether the library names functions of Python's C API."""
     offset, size = image.strings
-    names = os.pread(fd, size, offset)
-    return b"\0Py" in names or b"\0_Py" in names
+    strings = os.pread(fd, size, offset)
+    return b"\0Py" in strings or b"\0_Py" in strings
+
+
+def names(fd: int, image: Image, symbol: bytes) -> bool:
+    """Return whether the library names the symbol."""
+    offset, size = image.strings
+    return b"\0" + symbol + b"\0" in os.pread(fd, size, offset)
+
+
+def slots_of(fd: int, image: Image, symbol: bytes) -> "Iterator[int]":
+    """Yield where, relative to its base, the loaded library has the address of a symbol that it asks for."""
+    offset, size = image.strings
+    strings = os.pread(fd, size, offset)
+    symbols = _offset(image.segments, image.tags.get(_SYMTAB, 0))
+    skipped = image.tags.get(_RELATIVE_COUNT, 0) * _RELOCATION
+    for address, length in _RELOCATIONS:
+        if address in image.tags and length in image.tags:
+            start = _offset(image.segments, image.tags[address])
+            table = os.pread(fd, image.tags[length] - skipped, start + skipped)
+            for at in range(0, len(table), _RELOCATION):
+                if index := _number(table, at + 12, 4):
+                    name = _number(os.pread(fd, 4, symbols + index * _SYMBOL), 0, 4)
+                    if strings.startswith(symbol + b"\0", name):
+                        yield _number(table, at)
+        skipped = 0
 
 
 def rename(fd: int, image: Image, names: "Iterable[tuple[bytes, bytes]]") -> None:

@@ -76,7 +76,7 @@ def _is_known(path: str) -> bool:
 
 def _load(path: str) -> bytes:
     if path not in _names:
-        from subiso._kernel import capi, sharing
+        from subiso._kernel import capi, foreign, sharing
 
         image = _images[path]
         name = _new_name(image.soname)
@@ -86,6 +86,7 @@ def _load(path: str) -> bytes:
             copy = copies.make(source, os.path.basename(path), lambda target: elf.rename(target, image, names))
             try:
                 handle = capi.load(copy, sys.getdlopenflags() & ~os.RTLD_GLOBAL)
+                foreign.adopt(handle, image, source)
                 sharing.share(handle, image, source, copy, names_differ=True)
             finally:
                 copies.discard(copy)

@@ -6,7 +6,7 @@ import sys
 from _frozen_importlib import ModuleSpec
 
 from subiso._kernel import copies, elf, libraries
-from subiso._kernel.interpreters import COPIES_BY_PYINIT
+from subiso._kernel.interpreters import COPIES_BY_PYINIT, REFUSING_STDLIB
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,6 +88,10 @@ def _create_by_import(spec: "ModuleSpec") -> "ModuleType":
         module = create(_copied[key])
     else:
         with _Copy(spec) as copy:
+            if spec.name not in REFUSING_STDLIB:
+                from subiso._kernel import capi
+
+                copy.prepare(capi.load(copy.path, sys.getdlopenflags() & ~os.RTLD_GLOBAL))
             module = create(copy.path)
     module.__file__ = spec.origin
     return module
@@ -103,6 +107,7 @@ def _create_by_pyinit(spec: "ModuleSpec") -> "ModuleType":
     if key not in _copied:
         with _Copy(spec) as copy:
             _copied[key] = capi.load(copy.path, sys.getdlopenflags() & ~os.RTLD_GLOBAL)
+            copy.prepare(_copied[key])
             copy.share(_copied[key])
     module, is_single_phase = pyinit.create(_copied[key], spec)
     if is_single_phase:
@@ -152,6 +157,12 @@ class _Copy:
     def _rename(self, target: int) -> None:
         if self._renamed:
             elf.rename(target, self._image, self._renamed)
+
+    def prepare(self, handle: int) -> None:
+        """Have the loaded copy's own threads attach to this interpreter."""
+        from subiso._kernel import foreign
+
+        foreign.adopt(handle, self._image, self._source)
 
     def share(self, handle: int) -> None:
         """Have the loaded copy use the original's memory for what is never written."""

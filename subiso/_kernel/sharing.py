@@ -23,7 +23,7 @@ _FALLOC_KEEP_SIZE_PUNCH_HOLE = 0x01 | 0x02
 _RTLD_DI_LINKMAP = 2
 
 _dlinfo = capi.returning_address("dlinfo", Address, Int, Address)
-_mmap = capi.returning_address("mmap", Address, Size, Int, Int, Int, Size)
+mmap = capi.returning_address("mmap", Address, Size, Int, Int, Int, Size)
 _fallocate = capi.returning_address("fallocate", Int, Int, Size, Size)
 
 
@@ -54,7 +54,7 @@ def _share(handle: int, image: "Image", source: int, copy: int, differing: int) 
         before = segment.address % page  # bytes of its first page that lie before it, in memory as in the file
         address, offset, size = base + segment.address - before, segment.offset - before, segment.size + before
         protection = _PROT_READ | (_PROT_EXEC if segment.flags & _EXECUTABLE else 0)
-        if _mmap(address, size, protection, _MAP_PRIVATE_FIXED, source, offset) != address:
+        if mmap(address, size, protection, _MAP_PRIVATE_FIXED, source, offset) != address:
             return  # nothing is lost but the memory
         start, end = -(-segment.offset // page) * page, (segment.offset + segment.size) // page * page
         if start < end:  # pages at the edges may hold something of a writable segment too

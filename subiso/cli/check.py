@@ -214,7 +214,7 @@ def check(package: Package, isolates: int = 4, rounds: int = 10, timeout: float 
     Args:
         package: what to try.
         isolates: how many at once.
-        rounds: how often the smoke function is called in each; every tenth time the interpreters are new ones.
+        rounds: how often the smoke function is called in each; every twentieth time the interpreters are new ones.
         timeout: seconds that it may take.
     """
     verdict = Verdict(package.name, package.version, BROKEN, isolates=isolates, rounds=rounds)
