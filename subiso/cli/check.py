@@ -153,9 +153,9 @@ def find(name: str, code: str | None = None) -> Package:
 
     for known, entry in table().items():
         if _plain(name) in {_plain(known), _plain(known.partition("[")[0])}:
-            imports = entry.get("import", name.partition("[")[0])
+            imports = entry.get("import", known.partition("[")[0])
             package = Package(
-                name.partition("[")[0],
+                known.partition("[")[0],
                 [imports] if isinstance(imports, str) else imports,
                 entry["code"] if code is None else code,
                 entry.get("compiled"),
