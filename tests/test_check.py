@@ -130,7 +130,7 @@ def test_entries_of_the_table(name: str) -> None:
     import ast
 
     entry = check.table()[name]
-    assert set(entry) <= {"import", "compiled", "code"}
+    assert set(entry) <= {"cause", "code", "compiled", "import"}
     assert isinstance(ast.parse(entry["code"]).body[-1], ast.Expr)
 
 
