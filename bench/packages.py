@@ -1,7 +1,8 @@
 """Do packages with compiled code run side by side in isolates as well as in processes?
 
-Two workers do the same work, first one alone, then both at once. The gain is how much more is done in the same time; with
-two cores it is 2 at best. Isolates and processes take turns, several times; what counts is the ratio of their gains.
+Two workers do the same work, first one alone, then both at once. The gain is how much more is done in the same time;
+with two cores it is 2 at best. Isolates and processes take turns, several times; what counts is the ratio of their
+gains.
 """
 
 import argparse

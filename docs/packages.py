@@ -19,10 +19,10 @@ PAGE = REFERENCE / "packages.md"
 HEAD = """\
 # Packages that work in isolates
 
-Packages with compiled code, tried by [`subiso check`](command-line.md#subiso-check) in a process each. **works** means: the
-compiled modules were loaded in every isolate from a copy of its own, at another place in memory each; a smoke function that
-calls them gave in every isolate what it gives in main; and that in {isolates} isolates at once, {rounds} rounds, some of
-them in new interpreters, and one of them while main did the same, without a crash.
+Packages with compiled code, tried by [`subiso check`](command-line.md#subiso-check) in a process each. **works** means:
+the compiled modules were loaded in every isolate from a copy of its own, at another place in memory each; a smoke
+function that calls them gave in every isolate what it gives in main; and that in {isolates} isolates at once, {rounds}
+rounds, some of them in new interpreters, and one of them while main did the same, without a crash.
 
 This page is written by a command (`docs/packages.py`), not by hand.
 
@@ -33,9 +33,7 @@ def main() -> None:
     """Write the page."""
     reports = [json.loads(path.read_text()) for path in FOUND.glob("*.json")]
     reports.sort(key=lambda report: tuple(map(int, report["python"].split(".")[:2])))
-    found = {
-        report["python"]: {package["package"]: package for package in report["packages"]} for report in reports
-    }
+    found = {report["python"]: {package["package"]: package for package in report["packages"]} for report in reports}
     names = sorted({name for packages in found.values() for name in packages}, key=str.lower)
     rounds = sorted({package["rounds"] for packages in found.values() for package in packages.values()})
     isolates = sorted({package["isolates"] for packages in found.values() for package in packages.values()})
@@ -54,11 +52,11 @@ def summary(found: dict) -> str:
 
 
 def verdicts(found: dict, names: list[str]) -> str:
-    """Return the table of packages and Pythons; a dash means that there was no wheel for it."""
+    """Return the table of packages and Pythons; a minus means that there was no wheel for it."""
     lines = [
         "## Verdicts",
         "",
-        "The version is that of the newest Python it was tried on; a dash: there was no wheel for that Python, or it was not tried.",
+        "The version is that of the newest Python it was tried on. A minus: there was no wheel for that Python.",
         "",
         f"| package | version | {' | '.join(python.rpartition('.')[0] for python in found)} | compiled modules |",
         "| --- | --- |" + " --- |" * (len(found) + 1),
@@ -67,7 +65,7 @@ def verdicts(found: dict, names: list[str]) -> str:
         each = [packages.get(name) for packages in found.values()]
         newest = [one for one in each if one][-1]
         modules = max(len(one["modules"]) + len(one["ordinary"]) for one in each if one)
-        marks = " | ".join(one["verdict"] if one else "–" for one in each)
+        marks = " | ".join(one["verdict"] if one else "-" for one in each)
         lines.append(f"| {name} | {newest['version']} | {marks} | {modules or 'opened by ctypes'} |")
     return "\n".join(lines) + "\n\n"
 
@@ -89,15 +87,17 @@ def causes(found: dict, names: list[str]) -> str:
 
 def costs(found: dict, names: list[str]) -> str:
     """Return time and memory on the newest Python."""
-    python, packages = list(found.items())[-1] if "3.14" not in str(list(found)) else next(
-        (python, packages) for python, packages in found.items() if python.startswith("3.14")
+    python, packages = (
+        list(found.items())[-1]
+        if "3.14" not in str(list(found))
+        else next((python, packages) for python, packages in found.items() if python.startswith("3.14"))
     )
     lines = [
         "## What they cost",
         "",
-        f"Python {python}: milliseconds that the import took in main, in one isolate, and in the slowest of several isolates",
-        "at once; and the memory that each further isolate took, itself included. The machine was not idle: read them as",
-        "sizes, not as figures.",
+        f"Python {python}: milliseconds that the import took in main, in one isolate, and in the slowest of several",
+        "isolates at once; and the memory that each further isolate took, itself included. The machine was not idle:",
+        "read them as sizes, not as figures.",
         "",
         "| package | main, ms | isolate, ms | at once, ms | memory, MB |",
         "| --- | ---: | ---: | ---: | ---: |",

@@ -36,7 +36,7 @@ def parts_of(path: Path, count: int) -> Iterator[tuple[int, int]]:
 
 
 def summarise(path: Path, begin: int, end: int) -> pd.DataFrame:
-    """Read a part of the file; return for each country and status how many requests there were and how long they took."""
+    """Return for each country and status in a part of the file how many requests there were, and how long they took."""
     with path.open("rb") as file:
         file.seek(begin)
         rows = [json.loads(line) for line in file.read(end - begin).splitlines()]

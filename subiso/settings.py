@@ -29,8 +29,8 @@ def configure(
         RuntimeError: this is not main.
     """
     from subiso._kernel import nursery, setting
-    from subiso._kernel.extensions import check_policy
     from subiso._kernel.arena import SLOTS
+    from subiso._kernel.extensions import check_policy
 
     if (node := nodes.peek()) is not None and node.slot != nodes.MAIN:
         raise RuntimeError("only main can configure how many interpreters there may be")

@@ -35,7 +35,7 @@ def test_a_package_that_works() -> None:
     verdict = check.check(check.find("msgspec"), isolates=2, rounds=22, timeout=PATIENCE)
     assert (verdict.verdict, verdict.reason, verdict.modules) == (WORKS, None, ["msgspec._core"])
     assert (verdict.isolates, verdict.rounds) == (2, 22)
-    assert verdict.seconds_main and verdict.seconds_first and verdict.seconds_at_once
+    assert all((verdict.seconds_main, verdict.seconds_first, verdict.seconds_at_once))
     assert verdict.memory is None or verdict.memory > 100_000
     assert verdict.version
 

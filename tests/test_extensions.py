@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from bare import DECLARATIONS, TIMEOUT, run
+
 from subiso._kernel import copies, elf, extensions, interpreters
 
 # -- extensions that refuse isolates -----------------------------------------------------------------------------------

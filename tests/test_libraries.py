@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 from bare import DECLARATIONS, TIMEOUT, run
+
 from subiso._kernel import elf, libraries, packages
 
 LIBRARY = """
@@ -156,3 +156,27 @@ answer(found[0])
     answers = run(code, isolates=3, path=tmp_path)
     assert [answer for answer in answers if isinstance(answer, tuple)] == [(1001, 1)] * 3
     assert len({answer for answer in answers if isinstance(answer, int)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("environ", "threads"),
+    [({}, 1), ({"OPENBLAS_NUM_THREADS": "2"}, min(2, len(os.sched_getaffinity(0))))],
+    ids=["unset", "set"],
+)
+def test_blas_computes_in_one_thread_unless_told_otherwise(environ: dict[str, str], threads: int) -> None:
+    """An isolate that brings OpenBLAS into the process has it use one thread; the user's own setting wins."""
+    pytest.importorskip("numpy")
+    code = """
+import ctypes, numpy
+paths = {line.split()[-1] for line in open("/proc/self/maps") if "openblas" in line}
+for path in paths:
+    library = ctypes.CDLL(path)
+    for name in ("scipy_openblas_get_num_threads64_", "scipy_openblas_get_num_threads", "openblas_get_num_threads"):
+        if hasattr(library, name):
+            answer(getattr(library, name)())
+"""
+    unset = {name: "" for name in ("OMP_NUM_THREADS", "GOTO_NUM_THREADS") if name in os.environ}
+    answers = run(code, **environ, **unset)
+    if not answers:
+        pytest.skip("this numpy brings no OpenBLAS")
+    assert answers == [threads]

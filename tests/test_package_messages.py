@@ -100,7 +100,8 @@ def test_arrays_of_objects(exchange: Callable[[Any], Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [np.float32(1.5), np.int8(-3), np.datetime64("2024-05-06"), np.dtype("i4,f8"), np.str_("x"), np.bool_(True)]
+    "value",
+    [np.float32(1.5), np.int8(-3), np.datetime64("2024-05-06"), np.dtype("i4,f8"), np.str_("x"), np.bool_(True)],
 )
 def test_scalars_and_dtypes(exchange: Callable[[Any], Any], value: Any) -> None:
     """Scalars and dtypes keep their types."""

@@ -8,7 +8,17 @@ if TYPE_CHECKING:
 
 _SEGMENT, _TAG = 56, 16  # bytes of a header, in the 64-bit format
 _LOAD, _DYNAMIC, _RELRO = 1, 2, 0x6474E552  # types of segments
-_NEEDED, _STRTAB, _SYMTAB, _STRSZ, _SONAME, _RPATH, _TEXTREL, _RUNPATH, _FLAGS = 1, 5, 6, 10, 14, 15, 22, 29, 30  # dynamic tags
+_NEEDED, _STRTAB, _SYMTAB, _STRSZ, _SONAME, _RPATH, _TEXTREL, _RUNPATH, _FLAGS = (
+    1,
+    5,
+    6,
+    10,
+    14,
+    15,
+    22,
+    29,
+    30,
+)  # dynamic tags
 _RELOCATIONS = ((7, 8), (23, 2))  # dynamic tags: address and size of a table of relocations
 _RELATIVE_COUNT = 0x6FFFFFF9  # dynamic tag: how many relocations at the first table's beginning have no symbol
 _RELOCATION, _SYMBOL = 24, 24  # bytes of an entry
@@ -45,7 +55,17 @@ class Image:
         is_position_independent: whether loading leaves the parts as they are in the file that are not writable.
     """
 
-    __slots__ = ("is_position_independent", "needed", "needs_origin", "paths", "protected", "segments", "soname", "strings", "tags")
+    __slots__ = (
+        "is_position_independent",
+        "needed",
+        "needs_origin",
+        "paths",
+        "protected",
+        "segments",
+        "soname",
+        "strings",
+        "tags",
+    )
 
     def __init__(self, segments: list[Segment]) -> None:
         self.segments = segments

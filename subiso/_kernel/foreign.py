@@ -1,10 +1,10 @@
 """Threads that a library starts by itself and that then call Python: they must end up in the isolate they belong to.
 
-Such a thread calls ``PyGILState_Ensure``, which knows one interpreter for the process: main. The isolate's objects would
-be used, and their memory enlarged, by another interpreter's allocator at the same time. So a copied library gets another
-function in that one's place. It attaches a thread that is new to Python to this interpreter, and then calls the real
-one, which finds the thread attached. The function is some instructions of machine code; where they are not to be had,
-all stays as it is.
+Such a thread calls ``PyGILState_Ensure``, which knows one interpreter for the process: main. The isolate's objects
+would be used under main's GIL, and their memory enlarged by main's allocator. So a copied library gets another function
+in that one's place. It attaches a thread that is new to Python to this interpreter, and then calls the real one, which
+finds the thread attached. The function is some instructions of machine code; where they are not to be had, all stays as
+it is.
 """
 
 import _thread

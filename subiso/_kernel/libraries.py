@@ -137,13 +137,13 @@ class Computing:
     def use_one_thread(self) -> None:
         """Have it compute in the thread that calls it.
 
-        Isolates are for computing in parallel; if each multiplied its threads besides, they would be in each other's way.
+        Isolates are for computing in parallel; if each had several threads besides, they would be in each other's way.
         """
         from subiso._kernel import capi
 
         handle = self._handle()
-        for function in self._functions if handle is not None else ():
-            if address := capi.symbol(handle, function):
+        for function in self._functions:
+            if handle is not None and (address := capi.symbol(handle, function)):
                 capi.returning_address(address, capi.Int)(1)
                 break
 

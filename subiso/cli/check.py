@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     import argparse
     from typing import Any
 
-    from rich.console import Console
     from rich.table import Table
 
 _DESCRIPTION = """\
@@ -289,7 +288,9 @@ class _Trial:
 
         job = {"imports": package.imports, "code": package.code, "isolates": isolates, "rounds": rounds}
         with tempfile.TemporaryFile() as events, tempfile.TemporaryFile() as output:
-            code = f"import sys; sys.path[:] = {sys.path!r}; from subiso.cli import probe; probe.main({events.fileno()})"
+            code = (
+                f"import sys; sys.path[:] = {sys.path!r}; from subiso.cli import probe; probe.main({events.fileno()})"
+            )
             process = subprocess.Popen(
                 [sys.executable, "-c", code],
                 stdin=subprocess.PIPE,

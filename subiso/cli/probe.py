@@ -63,10 +63,12 @@ def evaluate(code: str) -> str:
 
     tree = ast.parse(code, "<smoke>")
     namespace: dict[str, Any] = {"__name__": "smoke"}
-    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-    exec(compile(tree, "<smoke>", "exec"), namespace)
-    if last is None:
+    last = tree.body[-1] if tree.body else None
+    if not isinstance(last, ast.Expr):
+        exec(compile(tree, "<smoke>", "exec"), namespace)
         return ""
+    tree.body.pop()
+    exec(compile(tree, "<smoke>", "exec"), namespace)
     return repr(eval(compile(ast.Expression(last.value), "<smoke>", "eval"), namespace))
 
 
@@ -190,14 +192,17 @@ class _Probe:
                 try:
                     visits.append(answers.receive_nowait())
                 except PortEmpty:
-                    visits.append({"error": next(iter(errors), ["the isolate ended without a word"])[0], "refused": False})
+                    visits.append(
+                        {"error": next(iter(errors), ["the isolate ended without a word"])[0], "refused": False}
+                    )
         return visits
 
 
 def _visit_when_told(gate: "SendPort", answers: "SendPort", smoke: "tuple[tuple[str, ...], str]") -> None:
     from subiso import ReceivePort
 
-    with ReceivePort() as go:
+    go: ReceivePort[None] = ReceivePort()
+    with go:
         gate.send(go.send_port)
         go.receive()
     answers.send(visit(*smoke))
