@@ -10,7 +10,7 @@ and then ``python docs/packages.py``.
 import json
 from pathlib import Path
 
-from subiso.cli import check
+from subiso.cli.known import table
 
 REFERENCE = Path(__file__).parent / "reference"
 FOUND = REFERENCE / "packages"
@@ -31,9 +31,11 @@ This page is written by a command (`docs/packages.py`), not by hand.
 
 def main() -> None:
     """Write the page."""
-    reports = [json.loads(path.read_text()) for path in FOUND.glob("*.json")]
-    reports.sort(key=lambda report: tuple(map(int, report["python"].split(".")[:2])))
-    found = {report["python"]: {package["package"]: package for package in report["packages"]} for report in reports}
+    reports = [json.loads(path.read_text()) for path in sorted(FOUND.glob("*.json"))]
+    found: dict = {}
+    for report in sorted(reports, key=lambda report: tuple(map(int, report["python"].split(".")[:2]))):
+        packages = found.setdefault(report["python"], {})
+        packages.update({package["package"]: package for package in report["packages"]})
     names = sorted({name for packages in found.values() for name in packages}, key=str.lower)
     rounds = sorted({package["rounds"] for packages in found.values() for package in packages.values()})
     isolates = sorted({package["isolates"] for packages in found.values() for package in packages.values()})
@@ -73,7 +75,7 @@ def verdicts(found: dict, names: list[str]) -> str:
 def causes(found: dict, names: list[str]) -> str:
     """Return why what does not work does not."""
     lines = ["## What does not work, and why", ""]
-    known = check.table()
+    known = table()
     for name in names:
         reasons: dict[str, list[str]] = {}
         for python, packages in found.items():

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from subiso import cli
-from subiso.cli import check, doctor, probe
-from subiso.cli.check import BROKEN, CRASHES, FAILS, IMPORTS, REFUSED, WORKS, Package
+from subiso.cli import check, doctor, known, probe
+from subiso.cli.check import BROKEN, CRASHES, FAILS, IMPORTS, REFUSED, WORKS
+from subiso.cli.known import Package
 
 PATIENCE = 60.0  # seconds that a trial may take
 IN_ISOLATE = "import subiso; is_main = subiso.Isolate.current().name == 'main'"
@@ -32,7 +33,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_package_that_works() -> None:
     """The compiled module is loaded in each isolate for itself, and the smoke function gives what it gives in main."""
     pytest.importorskip("msgspec")
-    verdict = check.check(check.find("msgspec"), isolates=2, rounds=22, timeout=PATIENCE)
+    verdict = check.check(known.find("msgspec"), isolates=2, rounds=22, timeout=PATIENCE)
     assert (verdict.verdict, verdict.reason, verdict.modules) == (WORKS, None, ["msgspec._core"])
     assert (verdict.isolates, verdict.rounds) == (2, 22)
     assert all((verdict.seconds_main, verdict.seconds_first, verdict.seconds_at_once))
@@ -124,12 +125,12 @@ def test_the_last_line_is_the_result(code: str, result: str) -> None:
     assert probe.evaluate(code) == result
 
 
-@pytest.mark.parametrize("name", sorted(check.table()))
+@pytest.mark.parametrize("name", sorted(known.table()))
 def test_entries_of_the_table(name: str) -> None:
     """Every entry has code that compiles and gives a result; other keys than the documented ones are not there."""
     import ast
 
-    entry = check.table()[name]
+    entry = known.table()[name]
     assert set(entry) <= {"cause", "code", "compiled", "import"}
     assert isinstance(ast.parse(entry["code"]).body[-1], ast.Expr)
 
@@ -174,9 +175,9 @@ def test_wrong_usage(capsys: pytest.CaptureFixture[str], arguments: list[str], t
 def test_names_of_distributions_and_modules() -> None:
     """A package is found by its distribution's or its module's name, in any spelling."""
     pytest.importorskip("msgspec")
-    assert check.find("MSGSPEC").imports == ["msgspec"]
-    assert check.find("json").code == ""
-    assert check.find("json", "1").code == "1"
+    assert known.find("MSGSPEC").imports == ["msgspec"]
+    assert known.find("json").code == ""
+    assert known.find("json", "1").code == "1"
 
 
 # -- the doctor --------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     type Visit = dict[str, Any]
 
-_FRESH = 20  # every so many rounds the isolates get new interpreters, which import everything again
+_FRESH = 25  # every so many rounds the isolates get new interpreters, which import everything again
 
 
 def main(output: int) -> None:
