@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MODULES: "dict[str, Facts]" = {
     # Module, or package, with everything in it -> facts. The longest name counts.
     "readline": {"refused": "its library drives the process's terminal, without a thought for threads"},
+    "torch": {
+        "refused": "its libraries have one registry for the process, and end the process when a second copy registers"
+    },
     "numpy._core._multiarray_umath": {"warning": "NumPy was imported from a Python sub-interpreter"},
     "numpy.core._multiarray_umath": {"warning": "NumPy was imported from a Python sub-interpreter"},
 }
