@@ -1,5 +1,6 @@
 """numpy's own tests, run by pytest inside an isolate: what passes in main passes there. It takes minutes."""
 
+import faulthandler
 import json
 import subprocess
 import sys
@@ -60,6 +61,7 @@ def test_numpy_passes_its_tests_in_an_isolate(tmp_path: Path) -> None:
     if not (Path(numpy.__file__).parent / FOLDERS[0]).exists():
         pytest.skip("this numpy comes without its tests")
     pytest.importorskip("hypothesis")
+    faulthandler.cancel_dump_traceback_later()  # pytest's limit for a test is far too short for this one
     main, isolate = outcomes("main", tmp_path), outcomes("isolate", tmp_path)
     passing = {name for name, outcome in main.items() if outcome == "passed"}
     assert len(passing) > 10_000
