@@ -68,7 +68,7 @@ def verdicts(found: dict, names: list[str]) -> str:
         newest = [one for one in each if one][-1]
         modules = max(len(one["modules"]) + len(one["ordinary"]) for one in each if one)
         marks = " | ".join(one["verdict"] if one else "-" for one in each)
-        lines.append(f"| {name} | {newest['version']} | {marks} | {modules or 'opened by ctypes'} |")
+        lines.append(f"| {name} | {newest['version']} | {marks} | {modules or 'opened by ctypes, shared'} |")
     return "\n".join(lines) + "\n\n"
 
 
