@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from subiso._kernel.elf import Image
 
-_NAME = b"PyGILState_Ensure"
+_OFFSETS = {b"PyGILState_Ensure": 0, b"Py_AddPendingCall": 128}  # function -> where in the page its stand-in is
 _PROT_READ, _PROT_WRITE, _PROT_EXEC = 1, 2, 4
 _MAP_PRIVATE_ANONYMOUS = 0x02 | 0x20
 _THREAD_STATE = 256  # bytes of a thread state in which its counter is looked for
@@ -33,6 +33,14 @@ _X86_64 = (
     "5b48b8{ensure}ffe0"  # continue in PyGILState_Ensure
 )
 _JUMP_AT, _JUMP_ALWAYS = 16, 0xEB
+_X86_64_PENDING = (  # Py_AddPendingCall, too, knows main only: greenlet would free an isolate's objects there
+    "eb00"  # no jump; one to the last two instructions when the interpreter has ended
+    "4889f24889fe"  # move the arguments, function and argument, on by one
+    "48bf{interpreter}31c9"  # the first one is the interpreter, the last one no flags
+    "48b8{add}ffe0"  # continue in _PyEval_AddPendingCall
+    "48b8{add_to_main}ffe0"  # continue in Py_AddPendingCall
+)
+_PENDING_JUMP_AT, _PENDING_JUMP = _OFFSETS[b"Py_AddPendingCall"] + 1, 30
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 _lock = _thread.allocate_lock()
@@ -48,15 +56,16 @@ def adopt(handle: int, image: "Image", source: int) -> None:
         image: its layout.
         source: descriptor of the original file.
     """
-    if not elf.names(source, image, _NAME) or not (function := _make()):
-        return
     base = sharing.base_of(handle)
-    for address in elf.slots_of(source, image, _NAME):
-        start = (base + address) // _PAGE * _PAGE
-        _mprotect(start, _PAGE, _PROT_READ | _PROT_WRITE)
-        Address.from_address(base + address).value = function
-        if any(part.address <= address < part.address + part.loaded for part in image.protected):
-            _mprotect(start, _PAGE, _PROT_READ)
+    for name, offset in _OFFSETS.items():
+        if not elf.names(source, image, name) or not (function := _make()):
+            continue
+        for address in elf.slots_of(source, image, name):
+            start = (base + address) // _PAGE * _PAGE
+            _mprotect(start, _PAGE, _PROT_READ | _PROT_WRITE)
+            Address.from_address(base + address).value = function + offset
+            if any(part.address <= address < part.address + part.loaded for part in image.protected):
+                _mprotect(start, _PAGE, _PROT_READ)
 
 
 def _make() -> int:
@@ -75,15 +84,23 @@ def _assemble(counter: int) -> int:
     def number(value: int) -> str:
         return value.to_bytes(8, "little").hex()
 
+    interpreter = number(capi.returning_address("PyInterpreterState_Get")())
+    pending = _X86_64_PENDING.format(
+        interpreter=interpreter,
+        add=number(capi.address("_PyEval_AddPendingCall")),
+        add_to_main=number(capi.address("Py_AddPendingCall")),
+    )
     text = _X86_64.format(
         get_state=number(capi.address("PyGILState_GetThisThreadState")),
-        interpreter=number(capi.returning_address("PyInterpreterState_Get")()),
+        interpreter=interpreter,
         new_state=number(capi.address("PyThreadState_New")),
         counter=counter.to_bytes(4, "little").hex(),
         ensure=number(capi.address("PyGILState_Ensure")),
     )
     place: int = sharing.mmap(None, _PAGE, _PROT_READ | _PROT_WRITE, _MAP_PRIVATE_ANONYMOUS, -1, 0)
-    for at, byte in enumerate(bytes.fromhex(text)):
+    for at, byte in enumerate(
+        bytes.fromhex(text).ljust(_OFFSETS[b"Py_AddPendingCall"], b"\xcc") + bytes.fromhex(pending)
+    ):
         capi.Byte.from_address(place + at).value = byte
     return place if _mprotect(place, _PAGE, _PROT_READ | _PROT_EXEC) is None else 0
 
@@ -94,6 +111,7 @@ def _let_go() -> None:
     if _function:
         _mprotect(_function, _PAGE, _PROT_READ | _PROT_WRITE)
         capi.Byte.from_address(_function + _JUMP_AT).value = _JUMP_ALWAYS
+        capi.Byte.from_address(_function + _PENDING_JUMP_AT).value = _PENDING_JUMP
         _mprotect(_function, _PAGE, _PROT_READ | _PROT_EXEC)
 
 
