@@ -100,6 +100,9 @@ def test_a_fallback_in_python_does_not_count(made: Path) -> None:
     """A package whose compiled module is missing in isolates has not worked, though its smoke function has."""
     pytest.importorskip("msgspec")
     code = f"{IN_ISOLATE}\nif is_main: import msgspec._core\n"
+    nowhere = Package("json", ["json"], "1", compiled=["json._fast"])
+    verdict = check.check(nowhere, isolates=2, rounds=1, timeout=PATIENCE)
+    assert (verdict.verdict, verdict.reason) == (BROKEN, "in main, without isolates: no compiled module json._fast")
     (made / "falling_back.py").write_text(code)
     package = Package("falling_back", ["falling_back"], "1", compiled=["msgspec._core"])
     verdict = check.check(package, isolates=2, rounds=1, timeout=PATIENCE)

@@ -123,6 +123,9 @@ def check(package: Package, isolates: int = 4, rounds: int = 10, timeout: float 
     if (reason := alone.failure()) or not (seen := alone.find("visit")):
         verdict.reason = f"in main, without isolates: {reason or alone.last_words()}"
         return verdict
+    if absent := [name for name in package.compiled or () if name not in seen["modules"]]:
+        verdict.reason = f"in main, without isolates: no compiled module {', '.join(absent)}"
+        return verdict
     verdict.seconds_main = seen["seconds"]
     trial = _Trial(package, isolates, rounds, seen["result"], timeout)
     if measures := trial.find("visits"):
