@@ -25,8 +25,12 @@ The map of the package, from policy down to mechanism; imports point downwards o
     _pickling/                  functions, classes and Structs by value
     _kernel/                    what makes isolates run; it knows no policy
         nursery  worker             interpreters: made and lent in main; lived in
-        forks  exits  interrupt  waking  scrub (libraries)  own_builtins
-        extensions (copies  pyinit  capi  sharing  elf)
+        forks  exits  interrupt  waking  scrub (leftovers)  own_builtins
+        extensions                  packages with compiled code, by
+          loading  libraries        private copies: of modules, and of libraries that they bring
+          foreign                   threads that libraries start
+          copies  pyinit  sharing  elf  capi
+          packages                  what is known of single packages: data
         attendant  waiting  output  setting
         node                        this interpreter's place among the others
         control  gate               what may be asked of an isolate; where its events stop

@@ -192,3 +192,32 @@ def test_no_thread_of_the_kernel_is_the_user_s():
     assert [
         name for name in Isolate.run(names).result(PATIENCE) if not name.startswith(("subiso-", "MainThread"))
     ] == []
+
+
+def test_what_an_installed_package_registers_as_it_is_imported_runs_at_the_interpreters_end(script, tmp_path):
+    """A package stays loaded, so it is not taken apart when an isolate ends; what its functions register runs then."""
+    package = tmp_path / "site-packages"
+    package.mkdir()
+    (package / "registering.py").write_text(
+        "import atexit\nstate = ['whole']\natexit.register(state.clear)\n"
+        "def register():\n    atexit.register(print, 'registered by a function', flush=True)\n"
+    )
+    program = script(
+        f"""
+        import sys
+        from subiso import Isolate, configure
+
+        sys.path.append({str(package)!r})
+        configure(spares=0)
+
+        def use():
+            import registering
+            registering.register()
+            return registering.state
+
+        print(Isolate.run(use).result(60), flush=True)
+        print(Isolate.run(use).result(60), flush=True)
+        """
+    )
+    assert program.out.count("['whole']") == 2
+    assert "registered by a function" in program.out

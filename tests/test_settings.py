@@ -71,3 +71,60 @@ def test_an_isolate_cannot_configure(limits):
 
 def configure_in_isolate():
     configure(spares=0)
+
+
+def test_packages_with_compiled_code_can_be_refused(script):
+    """What main configures holds for isolates started afterwards, and for those that they start; the error helps."""
+    pytest.importorskip("msgspec")
+    program = script(
+        """
+        from subiso import Isolate, configure
+
+        def use(depth):
+            if depth:
+                return Isolate.run(use, depth - 1).result(60)
+            try:
+                import msgspec
+            except ImportError as error:
+                return error.name, "configure(extensions='private')" in str(error)
+            return "imported"
+
+        configure(extensions="off")
+        print(Isolate.run(use, 0).result(60), Isolate.run(use, 1).result(60))
+        configure(extensions="private")
+        print(Isolate.run(use, 0).result(60), Isolate.run(use, 1).result(60))
+        """,
+        timeout=PATIENCE,
+    )
+    assert program.out.splitlines() == ["('msgspec._core', True) ('msgspec._core', True)", "imported imported"]
+
+
+def test_an_unknown_policy_is_refused(limits):
+    """A policy for extension modules that does not exist is an error, and changes nothing."""
+    with pytest.raises(ValueError, match="'private', 'off' or 'all', not 'on'"):
+        configure(extensions="on", spares=7)
+    assert limits.spares != 7
+
+
+def test_a_module_known_to_do_harm_is_refused(script):
+    """A module that the table refuses says why, and the policy `all` lets it be loaded nevertheless."""
+    program = script(
+        """
+        from importlib.machinery import ExtensionFileLoader
+        from importlib.util import module_from_spec, spec_from_file_location
+        from subiso import Isolate, configure
+
+        def load():
+            spec = spec_from_file_location("torch._C", "/nowhere/_C.so")
+            try:
+                module_from_spec(spec)
+            except ImportError as error:
+                return type(error).__name__, "SUBISO_EXTENSIONS=all" in str(error)
+
+        print(Isolate.run(load).result(60))
+        configure(extensions="all")
+        print(Isolate.run(load).result(60))
+        """,
+        timeout=PATIENCE,
+    )
+    assert program.out.splitlines() == ["('RefusedExtension', True)", "('ImportError', False)"]

@@ -22,6 +22,10 @@ class Int(_ctypes._SimpleCData):  # type: ignore[type-arg]
     _type_ = "i"
 
 
+class Byte(_ctypes._SimpleCData):  # type: ignore[type-arg]
+    _type_ = "B"
+
+
 class Size(_ctypes._SimpleCData):  # type: ignore[type-arg]
     _type_ = "L"
 
@@ -37,7 +41,9 @@ class _ReturningAddress(_ctypes.CFuncPtr):
     _restype_ = Address
 
 
-load, object_at, address_of = _ctypes.dlopen, _ctypes.PyObj_FromPtr, _ctypes.addressof
+object_at, address_of = _ctypes.PyObj_FromPtr, _ctypes.addressof
+load = getattr(_ctypes.dlopen, "__wrapped__", _ctypes.dlopen)  # in an isolate it is intercepted
+_RTLD_LAZY, _RTLD_NOLOAD = 1, 4
 _process = load(None, 0)  # type: ignore[arg-type]
 
 
@@ -45,6 +51,19 @@ def symbol(handle: int, name: str) -> int | None:
     """Return the address of what the loaded library exports under the name, or None."""
     try:
         return _ctypes.dlsym(handle, name)
+    except OSError:
+        return None
+
+
+def address(name: str) -> int:
+    """Return the address of the process's C function of that name."""
+    return _ctypes.dlsym(_process, name)
+
+
+def loaded(path: str) -> int | None:
+    """Return the handle of the library of that path, or of that name, if the process has loaded it."""
+    try:
+        return load(path, _RTLD_NOLOAD | _RTLD_LAZY)
     except OSError:
         return None
 

@@ -9,6 +9,10 @@ import os
 import stat
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 SWITCH = "SUBISO_COPIES_DIR"
 """The environment variable that names another place for the copies."""
 
@@ -18,12 +22,13 @@ _ABANDONED = 60.0  # seconds a directory must be unchanged before it may count a
 _own_name: tuple[int, str] | None = None  # the process, which a fork changes, and its directory's name
 
 
-def make(source: int, name: str) -> str:
+def make(source: int, name: str, change: "Callable[[int], None] | None" = None) -> str:
     """Copy the open file and return the path of the copy, which no file had before.
 
     Args:
         source: the file's descriptor; its position does not matter.
         name: what it is, for people who look at the process's memory map.
+        change: is called with the copy's descriptor when it is complete, to change something in it.
 
     Raises:
         OSError: there is no room, no permission or no such directory. ``advice`` says what to do.
@@ -31,6 +36,8 @@ def make(source: int, name: str) -> str:
     path, target = _create(name)
     try:
         _transfer(source, target)
+        if change is not None:
+            change(target)
     except OSError as error:
         discard(path)
         raise OSError(error.errno, error.strerror, path) from None
@@ -54,24 +61,59 @@ def advice() -> str:
     return f"set {SWITCH} to a directory with room, that can be written and whose files can be executed"
 
 
+def place() -> str:
+    """Return the directory below which copies are made."""
+    return os.environ.get(SWITCH) or os.environ.get("TMPDIR") or "/tmp"
+
+
+def probe() -> bool:
+    """Make a copy of a small file and return whether it could be executed; then remove it.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    source = os.open(__file__, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        path = make(source, "probe")
+    finally:
+        os.close(source)
+    try:
+        return not os.statvfs(path).f_flag & os.ST_NOEXEC
+    finally:
+        discard(path)
+
+
+def directories() -> tuple[int, int]:
+    """Return how many living processes have a directory for copies at this moment, and how many that have ended."""
+    counts = [0, 0]
+    try:
+        names = os.listdir(f"{place()}/subiso-{os.geteuid()}")
+    except FileNotFoundError:
+        names = []
+    for name in names:
+        pid, _, started = name.partition("-")
+        if pid.isdecimal():
+            counts[_start_time(int(pid)) != started] += 1
+    return counts[0], counts[1]
+
+
 def _create(name: str) -> tuple[str, int]:
     """Create a file in this process's directory; return its path and its descriptor.
 
     Race: an isolate that removes its copy may remove the directory before the file is in it, so it is made again.
     """
-    place = os.environ.get(SWITCH) or os.environ.get("TMPDIR") or "/tmp"
     for _ in range(_ATTEMPTS):
         try:
-            directory = _make_directory(place)
+            directory = _make_directory(place())
             path = f"{directory}/{name}.{os.urandom(8).hex()}.so"
-            return path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            return path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
-            os.stat(place)
-    raise FileNotFoundError(f"{directory} is removed as soon as it is made")
+            os.stat(place())
+    raise FileNotFoundError(errno.ENOENT, "no directory can be made there, or it is removed at once", place())
 
 
-def _make_directory(place: str) -> str:
-    of_user = f"{place}/subiso-{os.geteuid()}"
+def _make_directory(parent: str) -> str:
+    of_user = f"{parent}/subiso-{os.geteuid()}"
     _make_private(of_user)
     own = _process_name()
     if _make_private(directory := f"{of_user}/{own}"):

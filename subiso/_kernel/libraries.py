@@ -1,201 +1,163 @@
-"""What modules of the standard library keep for the whole interpreter, and how it is put back after an isolate.
+"""Libraries bundled with a package: which of them an isolate needs for itself, and loading copies of those.
 
-Most of it is an attribute that some function sets (``tempfile.tempdir``, the opener of ``urllib.request``): `STATE`
-says where it lies. It is remembered when the module has just been executed, before anybody could have changed it, and
-nothing is imported for it. The rest is reset through functions of the library's own.
+A library that knows nothing of Python is one for the process: a copied module finds it by its name. But one that calls
+the C API, or that a package guards by a lock of its own interpreter, must be copied like a module. Then the copy
+gets another name, of the same length, in its own bytes and in those of every copy that asks for it: the dynamic linker
+would otherwise take the first library of that name that it has loaded.
 """
 
+import _thread
+import os
 import sys
-from _frozen_importlib_external import _LoaderBasics
+
+from subiso._kernel import copies, elf, packages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
     from types import ModuleType
-    from typing import Any
 
-STATE = {
-    "asyncio.events": ("_event_loop_policy",),
-    "calendar": ("c.firstweekday",),
-    "copyreg": ("_extension_registry", "_inverted_registry", "_extension_cache"),
-    "doctest": ("OPTIONFLAGS_BY_NAME", "_unittest_reportflags"),
-    "email.charset": ("CHARSETS", "ALIASES", "CODEC_MAP"),
-    "email.policy": ("EmailPolicy.header_factory.registry",),
-    "fileinput": ("_state",),
-    "gettext": ("_current_domain", "_localedirs", "_translations"),
-    "http.client": ("HTTPConnection.debuglevel",),
-    "imaplib": ("Debug",),
-    "locale": ("_override_localeconv",),
-    "logging": (
-        *("_logRecordFactory", "_loggerClass", "_levelToName", "_nameToLevel", "lastResort", "raiseExceptions"),
-        *("logThreads", "logMultiprocessing", "logProcesses", "logAsyncioTasks", "_srcfile"),
-        *("root.manager.loggerClass", "root.manager.logRecordFactory", "root.manager.emittedNoHandlerWarning"),
-    ),
-    "mimetypes": (
-        *("inited", "_db", "knownfiles", "suffix_map", "encodings_map", "types_map", "common_types"),
-        *("_suffix_map_default", "_encodings_map_default", "_types_map_default", "_common_types_default"),
-    ),
-    "multiprocessing.context": ("_default_context._actual_context",),
-    "multiprocessing.spawn": ("_python_exe",),
-    "reprlib": ("aRepr.__dict__",),
-    "shutil": ("_ARCHIVE_FORMATS", "_UNPACK_FORMATS"),
-    "sqlite3.dbapi2": ("adapters", "converters"),
-    "ssl": ("_create_default_https_context",),
-    "subprocess": ("_USE_POSIX_SPAWN", "_USE_VFORK"),
-    "tarfile": ("TarFile.extraction_filter",),
-    "tempfile": ("tempdir", "template"),
-    "urllib.parse": ("uses_relative", "uses_netloc", "uses_params"),
-    "urllib.request": ("_opener",),
-    "webbrowser": ("_browsers", "_tryorder", "_os_preferred_browser"),
-    "xml.dom.domreg": ("registered",),
-    "xml.etree.ElementTree": ("_namespace_map",),
-    "xml.sax": ("default_parser_list",),
-    "zoneinfo._tzpath": ("TZPATH",),
-}
-"""Module -> what to put back: attributes, also of objects in it. What a version has not is passed over."""
+    from subiso._kernel.elf import Image
 
-_MISSING = object()
-
-_remembered: "dict[str, tuple[ModuleType, list[_Place]]]" = {}
+_lock = _thread.RLock()
+_images: "dict[str, Image]" = {}
+_verdicts: dict[str, bool] = {}  # library's file -> whether this interpreter needs a copy
+_names: dict[str, bytes] = {}  # library's file -> the name of this interpreter's loaded copy
+_handles: dict[str, int] = {}
 
 
-class _Place:
-    """An attribute, as it was when it was remembered; of a list, dict or set also what was in it."""
-
-    __slots__ = ("_attribute", "_contents", "_owner", "_value")
-
-    def __init__(self, owner: "Any", attribute: str) -> None:
-        self._owner = owner
-        self._attribute = attribute
-        value: Any = getattr(owner, attribute, _MISSING)
-        self._value = value
-        self._contents = value.copy() if type(value) in (dict, list, set) else None
-
-    def put_back(self) -> None:
-        """Make the attribute what it was."""
-        owner, attribute, value, contents = self._owner, self._attribute, self._value, self._contents
-        if contents is not None and value != contents:
-            value.clear()
-            (value.extend if type(value) is list else value.update)(contents)
-        if getattr(owner, attribute, _MISSING) is not value:
-            if value is _MISSING:
-                delattr(owner, attribute)
-            else:
-                setattr(owner, attribute, value)
-
-
-def watch() -> None:
-    """Remember the state of the modules that are loaded, and from now on that of each when it has been executed."""
-    loaders: Any = _LoaderBasics
-    execute = loaders.exec_module
-
-    def exec_module(loader: object, module: "ModuleType") -> None:
-        """Take the place of the method of all loaders of Python code."""
-        execute(loader, module)
-        if module.__name__ in STATE:
-            _remember(module)
-
-    for name in STATE.keys() & sys.modules.keys():
-        _remember(sys.modules[name])
-    loaders.exec_module = exec_module
-
-
-def _remember(module: "ModuleType") -> None:
-    places = []
-    for path in STATE[module.__name__]:
-        *owners, attribute = path.split(".")
-        owner: Any = module
-        for name in owners:
-            owner = getattr(owner, name, _MISSING)
-        if owner is not _MISSING:
-            places.append(_Place(owner, attribute))
-    _remembered[module.__name__] = module, places
-
-
-def reset(is_kept: "Callable[[Any], bool]") -> None:
-    """Reset the state of the libraries that are loaded.
+def load_private(original: str, image: "Image") -> list[tuple[bytes, bytes]]:
+    """Load copies of the libraries that the original asks for and that must not be shared.
 
     Args:
-        is_kept: tells whether a module outlives the isolate.
+        original: the path of a module or library, whose other libraries are loaded already.
+        image: its layout.
+
+    Returns:
+        Old and new names, for `elf.rename`.
+
+    Raises:
+        OSError: a copy cannot be made or loaded.
     """
-    modules: dict[str, Any] = sys.modules
-    for name, reset_one in _RESETS.items():
-        if name in modules:
-            reset_one(modules[name])
-    if "logging" in modules:
-        _reset_loggers(modules["logging"], is_kept)
-    for name, (module, places) in list(_remembered.items()):
-        if modules.get(name) is module:
-            for place in places:
-                place.put_back()
-        else:  # a namesake of the user's, or a copy that was thrown away
-            del _remembered[name]
+    with _lock:
+        return [(name, _load(path)) for name, path in _bundled(original, image) if _is_private(path)]
 
 
-def _reset_loggers(logging: "Any", is_kept: "Callable[[Any], bool]") -> None:
-    """Make loggers as good as new. What a package keeps silent stays silent: its null handlers stay."""
-    logging.disable(logging.NOTSET)
-    logging.captureWarnings(False)
-    root = logging.root
-    loggers = root.manager.loggerDict
-    for name, logger in list(loggers.items()):
-        if not is_kept(sys.modules.get(type(logger).__module__)):  # of a class of the user's
-            del loggers[name]
-    for logger in (root, *(one for one in loggers.values() if isinstance(one, logging.Logger))):
-        silent = [one for one in logger.handlers if type(one) is logging.NullHandler]
-        logger.handlers[:] = silent if is_kept(sys.modules.get(logger.name.partition(".")[0])) else ()
-        logger.filters.clear()
-        logger.setLevel(logging.NOTSET if logger is not root else logging.WARNING)
-        logger.propagate = True
-        logger.disabled = False
-        if logger is not root:
-            root.manager._fixupParents(logger)
-    logging._handlers.clear()
-    del logging._handlerList[:]
-    if logging._defaultLastResort is not None:
-        logging._addHandlerRef(logging._defaultLastResort)
+def _bundled(original: str, image: "Image") -> "Iterator[tuple[bytes, str]]":
+    """Yield name and file of the libraries that are looked for relative to where the original lies."""
+    origin = os.path.dirname(original)
+    for name in image.needed:
+        for path in image.paths:
+            if b"ORIGIN" in path:
+                place = os.fsdecode(path).replace("${ORIGIN}", origin).replace("$ORIGIN", origin)
+                if os.path.isfile(file := f"{place}/{os.fsdecode(name)}"):
+                    yield name, os.path.realpath(file)
+                    break
 
 
-def _reset_decimal(decimal: "Any") -> None:
-    usual = decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow
-    for context, precision, rounding, traps in (
-        (decimal.DefaultContext, 28, decimal.ROUND_HALF_EVEN, usual),
-        (decimal.BasicContext, 9, decimal.ROUND_HALF_UP, (*usual, decimal.Clamped, decimal.Underflow)),
-        (decimal.ExtendedContext, 9, decimal.ROUND_HALF_EVEN, ()),
-    ):
-        context.prec, context.rounding = precision, rounding
-        context.Emin, context.Emax, context.capitals, context.clamp = -999999, 999999, 1, 0
-        context.clear_flags()
-        context.clear_traps()
-        for signal in traps:
-            context.traps[signal] = True
+def _is_private(path: str) -> bool:
+    """Return whether each isolate needs a copy: for its own sake, or for that of a library that it asks for."""
+    if path not in _verdicts:
+        _verdicts[path] = False  # libraries may ask for each other
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            image = _images[path] = elf.read(fd)
+            wanted = _is_known(path) or elf.calls_python(fd, image)
+        finally:
+            os.close(fd)
+        below = [_is_private(file) for _, file in _bundled(path, image)]
+        _verdicts[path] = bool(image.soname) and (wanted or any(below))
+    return _verdicts[path]
 
 
-def _reset_csv(csv: "Any") -> None:
-    csv.field_size_limit(131072)
-    for name in csv.list_dialects():
-        csv.unregister_dialect(name)
-    for name, dialect in (("excel", csv.excel), ("excel-tab", csv.excel_tab), ("unix", csv.unix_dialect)):
-        csv.register_dialect(name, dialect)
+def _is_known(path: str) -> bool:
+    return os.path.basename(path).startswith(tuple(packages.PRIVATE_LIBRARIES))
 
 
-def _reset_typing(typing: "Any") -> None:
-    for forget in getattr(typing, "_cleanups", ()):
-        forget()
+def _load(path: str) -> bytes:
+    if path not in _names:
+        from subiso._kernel import capi, foreign, sharing
+
+        image = _images[path]
+        name = _new_name(image.soname)
+        names = [(image.soname, name), *load_private(path, image)] if name else load_private(path, image)
+        source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            copy = copies.make(source, os.path.basename(path), lambda target: elf.rename(target, image, names))
+            try:
+                handle = capi.load(copy, sys.getdlopenflags() & ~os.RTLD_GLOBAL)
+                foreign.adopt(handle, image, source)
+                sharing.share(handle, image, source, copy, names_differ=True)
+            finally:
+                copies.discard(copy)
+        finally:
+            os.close(source)
+        _names[path], _handles[path] = name, handle
+    return _names[path]
 
 
-def _reset_weakref(weakref: "Any") -> None:
-    weakref.finalize._registered_with_atexit = False
+def _new_name(old: bytes) -> bytes:
+    """Return a name that no library has, as long as the old one, and for people similar to it."""
+    unique = os.urandom(8).hex().encode()
+    return (old[: max(len(old) - len(unique), 0)] + unique)[: len(old)]
 
 
-_RESETS: "dict[str, Callable[[Any], object]]" = {
-    "csv": _reset_csv,
-    "decimal": _reset_decimal,
-    "linecache": lambda linecache: linecache.clearcache(),
-    "random": lambda random: random.seed(),
-    "socket": lambda socket: socket.setdefaulttimeout(None),
-    "sqlite3": lambda sqlite3: sqlite3.enable_callback_tracebacks(False),
-    "typing": _reset_typing,
-    "weakref": _reset_weakref,
-    "subiso.messages": lambda messages: messages.reset(),
-}
+def intercept(ctypes: "ModuleType") -> None:
+    """Have ``_ctypes`` open private copies, too, of the libraries that are known not to bear sharing."""
+    original = ctypes.dlopen
+
+    def dlopen(name: "str | None", flags: int = os.RTLD_NOW, /) -> int:
+        path = os.fspath(name) if name is not None else ""
+        if isinstance(path, str) and _is_known(path) and os.path.isfile(path):
+            with _lock:
+                path = os.path.realpath(path)
+                _is_private(path)
+                _load(path)
+                return _handles[path]
+        return original(name, flags)  # type: ignore[no-any-return]
+
+    dlopen.__wrapped__ = original  # type: ignore[attr-defined]
+    ctypes.dlopen = dlopen  # type: ignore[attr-defined]
+
+
+# -- libraries that compute in threads of their own --------------------------------------------------------------------
+
+
+class Computing:
+    """A library that computes in several threads unless it is told otherwise."""
+
+    def __init__(self, name: str, functions: tuple[str, ...]) -> None:
+        self._name = name
+        self._functions = functions
+
+    def is_loaded(self) -> bool:
+        """Return whether the library is in the process, so that somebody may rely on how it computes."""
+        return self._handle() is not None
+
+    def use_one_thread(self) -> None:
+        """Have it compute in the thread that calls it.
+
+        Isolates are for computing in parallel; if each had several threads besides, they would be in each other's way.
+        """
+        from subiso._kernel import capi
+
+        handle = self._handle()
+        for function in self._functions:
+            if handle is not None and (address := capi.symbol(handle, function)):
+                capi.returning_address(address, capi.Int)(1)
+                break
+
+    def _handle(self) -> int | None:
+        from subiso._kernel import capi
+
+        return capi.loaded(self._name)
+
+
+def computing(image: "Image") -> list[Computing]:
+    """Return the libraries asked for that compute in threads, that nobody uses yet, and that the user has not set."""
+    found = []
+    for name in map(os.fsdecode, image.needed):
+        for part, (variables, functions) in packages.ONE_THREAD.items():
+            if part in name and not any(variable in os.environ for variable in variables):
+                found.append(Computing(name, functions))
+    return [library for library in found if not library.is_loaded()]

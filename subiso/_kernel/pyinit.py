@@ -83,7 +83,8 @@ def _complete(module: "ModuleType", full_name: str, modules_before: set[str]) ->
     for name in set(sys.modules) - modules_before:
         if name.startswith(short_name + "."):
             submodule = sys.modules[full_name + name.removeprefix(short_name)] = sys.modules.pop(name)
-            _rename(submodule, short_name, full_name)
+            if issubclass(type(submodule), _Module):  # objects of cffi there only pretend to be modules
+                _rename(submodule, short_name, full_name)
 
 
 def _rename(module: "ModuleType", short_name: str, full_name: str) -> None:

@@ -2,7 +2,7 @@
 
 Reset: ``__main__``, the user's modules, all attributes of `sys`, `builtins` and of what else the kernel itself relies
 on (`_RELIED_ON`), limits, the garbage collector, monitoring tools, warnings filters, copyreg, ``atexit``, and what the
-standard library's modules keep for the whole interpreter (libraries.py). Thread-locals, context variables, and the
+standard library's modules keep for the whole interpreter (leftovers.py). Thread-locals, context variables, and the
 decimal context of a thread need nothing: every isolate runs on a new thread. Kept: modules of the standard library and
 of installed packages, with their other state, and modules that are compiled.
 
@@ -20,7 +20,7 @@ import os
 import sys
 import warnings
 
-from subiso._kernel import libraries
+from subiso._kernel import leftovers
 from subiso._kernel.interrupt import IsolateKilled
 
 TYPE_CHECKING = False
@@ -46,19 +46,31 @@ _TOOLS = range(6)  # of sys.monitoring
 class Farewell:
     """The ``atexit`` of one isolate after another: what is registered runs when the isolate ends.
 
-    What a module registers that stays loaded runs at every end from then on (``logging`` closes its handlers so).
+    What a module registers that stays loaded runs at every end from then on (``logging`` closes its handlers so). But
+    what an installed package registers as it is imported may take it apart: that runs when the interpreter ends.
     """
 
     def __init__(self) -> None:
         self._calls: list[tuple[bool, Callable[..., object], tuple[Any, ...], dict[str, Any]]] = []
+        self._register, self._unregister = atexit.register, atexit.unregister
         atexit.register = self.register
         atexit.unregister = self.unregister
 
     def register(self, func: "Callable[..., Any]", /, *args: "Any", **kwargs: "Any") -> "Callable[..., Any]":
-        self._calls.append((_is_kept_code(sys._getframe(1)), func, args, kwargs))
+        frame = sys._getframe(1)
+        name = frame.f_globals.get("__name__", "")
+        if name == "importlib._bootstrap":  # called by a compiled module, which has no frame
+            name = getattr(func, "__module__", None) or name
+        stays = _is_kept(sys.modules.get(name))
+        is_importing = frame.f_code.co_name in ("<module>", "_call_with_frames_removed")
+        if stays and is_importing and name.partition(".")[0] not in sys.stdlib_module_names:
+            self._register(func, *args, **kwargs)
+        else:
+            self._calls.append((stays, func, args, kwargs))
         return func
 
     def unregister(self, func: "Callable[..., object]", /) -> None:
+        self._unregister(func)
         self._calls = [call for call in self._calls if call[1] != func]
 
     def run(self) -> None:
@@ -84,7 +96,7 @@ class Baseline:
     def __init__(self) -> None:
         self._spoilt: str | None = None
         self._watch_what_is_for_ever()
-        libraries.watch()
+        leftovers.watch()
         relied_on = (sys.monitoring, *(sys.modules[name] for name in _RELIED_ON if name in sys.modules))
         self._attributes = [(vars(module), dict(vars(module))) for module in relied_on]
         self._complete = [(vars(module), dict(vars(module))) for module in (builtins, sys)]
@@ -140,7 +152,7 @@ class Baseline:
             set_one(value)
         self._reset_collector()
         self._forget_modules()
-        libraries.reset(_is_kept)
+        leftovers.reset(_is_kept)
         self._restore_reducers()
         self._restore_warnings()
         gc.collect()

@@ -1,31 +1,45 @@
-"""What an isolate inherits from its creator: ``sys.path``, ``sys.argv`` and the environment as Python sees it."""
+"""What an isolate inherits from its creator.
+
+That is ``sys.path``, ``sys.argv``, the environment as Python sees it, and the policy for extension modules.
+"""
 
 import _pickle
 import os
 import sys
 
+from subiso._kernel import extensions
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_last: "tuple[list[str], list[str], dict[Any, Any], bytes] | None" = None
+_last: "tuple[list[str], list[str], dict[Any, Any], str | None, bytes] | None" = None
+_extensions: str | None = None
+
+
+def set_extensions(policy: str | None) -> None:
+    """Set the policy for the extension modules of the isolates to come."""
+    global _extensions
+    _extensions = policy
 
 
 def capture() -> bytes:
     """Return this interpreter's setting, as bytes; taken anew only when something in it has changed."""
     global _last
     environment: dict[Any, Any] = os.environ._data  # type: ignore[attr-defined]
-    if _last is None or _last[0] != sys.path or _last[1] != sys.argv or _last[2] != environment:
+    if _last is None or _last[:3] != (sys.path, sys.argv, environment) or _last[3] != _extensions:
         path = [entry if isinstance(entry, str) else os.fspath(entry) for entry in sys.path]
-        state = (list(sys.path), list(sys.argv), dict(environment))
-        encoded = _pickle.dumps((path, [str(word) for word in sys.argv], state[2]), 5)
+        state = (list(sys.path), list(sys.argv), dict(environment), _extensions)
+        encoded = _pickle.dumps((path, [str(word) for word in sys.argv], *state[2:]), 5)
         _last = (*state, encoded)
-    return _last[3]
+    return _last[4]
 
 
 def apply(setting: bytes) -> None:
     """Take over the creator's setting. The process's C environment is not touched: it belongs to all."""
-    path, argv, environment = _pickle.loads(setting)
+    path, argv, environment, policy = _pickle.loads(setting)
+    set_extensions(policy)
+    extensions.install(policy)
     if sys.path != path:
         sys.path[:] = path
     sys.argv[:] = argv

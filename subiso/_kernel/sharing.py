@@ -23,34 +23,45 @@ _FALLOC_KEEP_SIZE_PUNCH_HOLE = 0x01 | 0x02
 _RTLD_DI_LINKMAP = 2
 
 _dlinfo = capi.returning_address("dlinfo", Address, Int, Address)
-_mmap = capi.returning_address("mmap", Address, Size, Int, Int, Int, Size)
+mmap = capi.returning_address("mmap", Address, Size, Int, Int, Int, Size)
 _fallocate = capi.returning_address("fallocate", Int, Int, Size, Size)
 
 
-def share(handle: int, image: "Image", source: int, copy: int) -> None:
+def share(handle: int, image: "Image", source: int, copy: str, names_differ: bool = False) -> None:
     """Map what is never written from the original, and free the copy of it.
 
     Args:
         handle: of the loaded copy, as the dynamic linker gave it.
         image: the file's layout.
         source: descriptor of the original.
-        copy: descriptor of the copy, open for writing.
+        copy: path of the copy.
+        names_differ: whether names of libraries are others in the copy.
     """
-    base, page = _base(handle), os.sysconf("SC_PAGE_SIZE")
+    if not image.is_position_independent:
+        return
+    target = os.open(copy, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        _share(handle, image, source, target, image.strings[0] if names_differ else -1)
+    finally:
+        os.close(target)
+
+
+def _share(handle: int, image: "Image", source: int, copy: int, differing: int) -> None:
+    base, page = base_of(handle), os.sysconf("SC_PAGE_SIZE")
     for segment in image.segments:
-        if segment.flags & _WRITABLE or segment.size != segment.loaded:
+        if segment.flags & _WRITABLE or segment.size != segment.loaded or segment.holds(differing):
             continue
         before = segment.address % page  # bytes of its first page that lie before it, in memory as in the file
         address, offset, size = base + segment.address - before, segment.offset - before, segment.size + before
         protection = _PROT_READ | (_PROT_EXEC if segment.flags & _EXECUTABLE else 0)
-        if _mmap(address, size, protection, _MAP_PRIVATE_FIXED, source, offset) != address:
+        if mmap(address, size, protection, _MAP_PRIVATE_FIXED, source, offset) != address:
             return  # nothing is lost but the memory
         start, end = -(-segment.offset // page) * page, (segment.offset + segment.size) // page * page
         if start < end:  # pages at the edges may hold something of a writable segment too
             _fallocate(copy, _FALLOC_KEEP_SIZE_PUNCH_HOLE, start, end - start)
 
 
-def _base(handle: int) -> int:
+def base_of(handle: int) -> int:
     """Return the difference between where the library lies in memory and the addresses in its file."""
     link_map = Address()
     _dlinfo(handle, _RTLD_DI_LINKMAP, capi.address_of(link_map))

@@ -1,4 +1,4 @@
-"""The command line: ``subiso demo``.
+"""The command line: ``subiso demo``, ``check`` and ``doctor``.
 
 A command is a module with a function ``add_to(commands)``, which adds its parser and sets the parser's default ``run``
 to a function from the parsed arguments to the exit code. Commands are imported when `main` is called: isolates that use
@@ -28,12 +28,12 @@ def main(argv: "Sequence[str] | None" = None) -> int:
     import argparse
 
     from subiso import __version__
-    from subiso.cli import demo
+    from subiso.cli import check, demo, doctor
 
     parser = argparse.ArgumentParser(prog="subiso", description="Dart's isolates for Python.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(metavar="command", required=True)
-    for command in (demo,):
+    for command in (demo, check, doctor):
         command.add_to(commands)
     arguments = parser.parse_args(argv)
     try:
