@@ -60,6 +60,49 @@ def test_a_program_ends_whatever_its_isolates_do(start, how, code):
     assert "Fatal" not in program.err
 
 
+MIXED = """
+    import sys
+    from subiso import Isolate, ReceivePort
+
+    def compute(hello):
+        hello.send(1)
+        while True:
+            pass
+
+    def backtrack(hello):
+        import re
+        hello.send(1)
+        re.match("(a+)+b", "a" * 60)
+
+    with ReceivePort() as hello:
+        backtracking = [Isolate.spawn(backtrack, hello.send_port, name=f"backtrack-{i}") for i in range(2)]
+        computing = Isolate.spawn(compute, hello.send_port, name="compute")
+        for _ in range(3):
+            hello.receive()
+        paused = Isolate.spawn(compute, hello.send_port, paused=True, name="paused")
+        backtracking[0].kill()
+        assert backtracking[0].join(20) and backtracking[0].is_abandoned
+    print("ready", flush=True)
+    sys.exit(5)
+"""
+
+
+def test_a_program_ends_with_isolates_that_are_paused_stuck_or_abandoned(start):
+    """Calls into C that hold an isolate's GIL, pauses and isolates that were given up do not delay or spoil the end."""
+    program = start(MIXED)
+    program.expect("ready")
+    begin = time.monotonic()
+    program.finish()
+    assert time.monotonic() - begin < BOUND
+    assert program.returncode == 5, program.err
+    named = [line for line in program.err.splitlines() if line.startswith("subiso:")]
+    assert named == [
+        "subiso: the program ended while isolates were running: "
+        "backtrack-0 (blocked in C code), backtrack-1 (blocked in C code), compute, paused"
+    ]
+    assert "Fatal" not in program.err
+
+
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_one_isolate_is_left_running(start, entry):
     """Each sort by itself ends with the program, without a complaint of CPython's."""
