@@ -137,8 +137,12 @@ class _Worker:
         self._end(number)
         node.tell(node.slot, nodes.ENDED, number)
 
-    def _end(self, number: int) -> bool:
+    def _end(self, number: int, abandoned: bool = False) -> bool:
         """Say the last words and take the isolate's name off the home, so that everybody sees that it has ended.
+
+        Args:
+            number: the isolate's.
+            abandoned: whether its code is still there: noted first, or main would lend the interpreter again.
 
         Returns:
             Whether that was not done before: a stuck isolate is ended by the kernel's thread or by main.
@@ -157,6 +161,8 @@ class _Worker:
         except BaseException as error:
             _report(error)
         node.ended = True
+        if abandoned:
+            words[home + ABANDONED] = number
         words[home + ISOLATE] = 0
         node.mailbox.announce_end(node.slot)
         return True
@@ -181,8 +187,7 @@ class _Worker:
     def _abandon(self) -> None:
         """Give up an isolate that does not unwind: it is blocked in C. If it ever comes back, it finds its end done."""
         number = self._node.number
-        if self._end(number):
-            self._node.arena.words[Arena.home(self._node.slot) + ABANDONED] = number
+        if self._end(number, abandoned=True):
             self._node.tell(nodes.MAIN, nodes.ABANDONED, number, self._node.slot)
 
     def _recycle(self, ended: int) -> None:
