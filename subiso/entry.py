@@ -151,7 +151,10 @@ class Body:
                 loop.call_soon_threadsafe(task.cancel)
 
             def stop() -> None:  # the loop and its timers stand still as long as this callback does
-                loop.call_soon_threadsafe(node.await_events)
+                try:
+                    loop.call_soon_threadsafe(node.await_events)
+                except RuntimeError:  # the loop was closed while the kernel's thread was about to call this
+                    pass
 
             with node.lock:
                 node.wakers.append(wake)

@@ -184,6 +184,8 @@ class _Dispatcher:
         """Handle one message of each port that has one; return whether there was anything to do."""
         changed = [one for one in listening if one._ready()]
         for subscription in changed:
+            if not subscription._ready():  # asked again: the handler before may have paused the isolate
+                continue
             try:
                 result = subscription._step()
                 if inspect.iscoroutine(result):

@@ -331,13 +331,19 @@ def select(*ports: "ReceivePort[Any]", timeout: float | None = None) -> "Receive
     node = ports[0]._node
     node.mailbox.pump()  # else what has come for one port would hide what comes for another
     inboxes = [port._inbox for port in ports]
-    ready = node.mailbox.wait(inboxes, lambda: node.killed or _first_ready(ports), check_timeout(timeout))
+    found: list[ReceivePort[Any]] = []
+
+    def look() -> bool:
+        if not node.killed and (first := _first_ready(ports)) is not None:
+            found.append(first)
+        return node.killed or bool(found)
+
+    node.mailbox.wait(inboxes, look, check_timeout(timeout))
     if node.killed:
         raise unwind()
-    first = _first_ready(ports)
-    if not ready or first is None:
+    if not found:
         raise PortEmpty("no message arrived in time")
-    return first
+    return found[-1]
 
 
 async def aselect(*ports: "ReceivePort[Any]") -> "ReceivePort[Any]":

@@ -176,7 +176,13 @@ class Nursery:
         return None
 
     def _is_recycling(self, berth: _Berth) -> bool:
-        return berth.state == BUSY and self._arena.words[Arena.home(berth.slot) + ISOLATE] != berth.number
+        words, home = self._arena.words, Arena.home(berth.slot)
+        return berth.state == BUSY and words[home + ISOLATE] != berth.number and not self._is_given_up(berth)
+
+    def _is_given_up(self, berth: _Berth) -> bool:
+        """Return whether the isolate was abandoned: noted in shared memory before this thread is told."""
+        given_up = self._arena.words[Arena.home(berth.slot) + GIVEN_UP] == berth.number
+        return berth.state == ABANDONED or (berth.state == BUSY and given_up)
 
     def _vacate(self) -> _Berth:
         """Return a slot without an interpreter."""
@@ -376,11 +382,17 @@ class Nursery:
 
     def living(self) -> list[str]:
         """Name the isolates that have not ended."""
-        return self._names([one for one in self._berths if one.state == BUSY and not self._is_recycling(one)])
+        return self._names(
+            [
+                one
+                for one in self._berths
+                if one.state == BUSY and self._arena.words[Arena.home(one.slot) + ISOLATE] == one.number
+            ]
+        )
 
     def abandoned(self) -> list[str]:
         """Name the isolates that were given up, but are still there."""
-        return self._names([one for one in self._berths if one.state == ABANDONED])
+        return self._names([one for one in self._berths if self._is_given_up(one)])
 
     @staticmethod
     def _names(berths: list[_Berth]) -> list[str]:

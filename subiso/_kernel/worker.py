@@ -149,6 +149,10 @@ class _Worker:
     def _end(self, number: int, abandoned: bool = False) -> bool:
         """Say the last words and take the isolate's name off the home, so that everybody sees that it has ended.
 
+        Args:
+            number: the isolate's.
+            abandoned: whether its code is still there: noted first, or main would lend the interpreter again.
+
         Returns:
             Whether that was not done before: a stuck isolate is ended by the kernel's thread or by main.
         """
