@@ -48,6 +48,8 @@ class IsolateFuture[R](Future[R]):
         self._slot, self._number = slot, number
         self._node.mailbox.watch(slot, number, self._inbox)
         self._on_event()  # it may have ended already
+        if self.done():  # before it was known which isolate that is
+            self._forget()
         if timeout is not None:
             # Weakly, so that a long time-out does not keep the result; until there is one, the inbox keeps the future.
             time_out = weakref.WeakMethod(self._time_out)

@@ -45,7 +45,7 @@ def out():
 
 
 def test_what_is_blocked_is_given_up(pipe, out, caplog):
-    """An isolate that is blocked in C ends for everybody: `join`, its handle, its listeners, its ports; a log says so."""
+    """An isolate that is blocked in C ends for all: `join`, its handle, its listeners, its ports; a log says so."""
     isolate = Isolate.spawn(read, out.send_port, pipe[0], name="reader", on_exit=out.send_port)
     port = out.receive(LONG)
     isolate.add_on_exit_listener(out.send_port, "ended")
@@ -83,7 +83,7 @@ def test_what_was_given_up_unwinds(pipe, out):
 def test_others_go_on_beside_it(pipe, out):
     """Others start, work and end beside an abandoned isolate, as many as before; nobody gets its interpreter."""
     isolates = [Isolate.spawn(read, out.send_port, pipe[0]) for _ in range(3)]
-    for isolate in isolates:
+    for _ in isolates:
         out.receive(LONG)
     for isolate in isolates:
         isolate.kill()

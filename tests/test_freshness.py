@@ -310,7 +310,12 @@ POISONS = {
     ),
 }
 # After these, others of the list cannot be performed any more.
-UNSOCIABLE = {"patches of what the kernel needs", "modules in the place of others", "modules that are gone"}
+UNSOCIABLE = {
+    "patches of what the kernel needs",
+    "modules in the place of others",
+    "modules that are gone",
+    "sys.path, replaced",  # after which others cannot import what they poison
+}
 # What cannot be reset, or was too badly broken: the next isolate gets another interpreter.
 VANDALISM = {
     "sys.path is no list": "import sys; sys.path = None",

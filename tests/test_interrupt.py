@@ -229,15 +229,15 @@ def resume_a_generator(port):
         pass
 
 
-def log_and_import(port):
-    """What `finally` does may take its time in the standard library."""
+def log_the_end(port):
+    """What `finally` does may be done by the standard library."""
+    import logging
+
     try:
         port.send("running")
         while True:
             pass
     finally:
-        import logging
-
         logging.getLogger("killed").info("clean-up")
         port.send("finally")
 
@@ -267,7 +267,7 @@ ENDLESS = [
     loop_on_one_line,
     handle_and_go_on,
     resume_a_generator,
-    log_and_import,
+    log_the_end,
     await_forever,
     await_busily,
     compute_in_a_task,
