@@ -769,24 +769,30 @@ def test_a_state_without_initializer(pool):
 def test_an_initializer_that_raises(caplog):
     """The pool is broken, and says why, in the futures, to who submits, and in the log."""
 
-    def initialize():
+    def initialize(go):
+        import os
+
+        os.read(go, 1)
         raise ValueError("no model")
 
-    pool = IsolatePool(2, initializer=initialize)
+    go, tell = os.pipe()
+    pool = IsolatePool(2, initializer=initialize, initargs=(go,))
     futures = [pool.submit(square, x) for x in range(5)]
-    results = pool.map(square, range(5)) if not pool._broken else None
+    results = pool.map(square, range(5))
+    os.write(tell, b"go")
     for future in futures:
         with pytest.raises(BrokenIsolatePool, match=r"initializer of .* failed: ValueError: no model") as caught:
             future.result(LONG)
         assert isinstance(caught.value, concurrent.futures.BrokenExecutor)
         assert isinstance(caught.value.__cause__, ValueError)
-    if results is not None:
-        with pytest.raises(BrokenIsolatePool):
-            next(results)
+    with pytest.raises(BrokenIsolatePool):
+        next(results)
     with pytest.raises(BrokenIsolatePool, match="no model"):
         pool.submit(square, 1)
     assert pool._broken
     pool.shutdown()
+    os.close(go)
+    os.close(tell)
     assert "ValueError: no model" in caplog.text
 
 
