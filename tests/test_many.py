@@ -263,3 +263,49 @@ def test_a_thousand_kills_leave_nothing():
         if i == 100:
             before = resources()
     assert [now <= then + 4 for now, then in zip(resources(), before, strict=True)] == [True, True]
+
+
+SHORT_OF_DESCRIPTORS = """
+    import os, resource, sys
+    from subiso import Isolate, IsolateSpawnError, ReceivePort
+
+    def wait(out):
+        port = ReceivePort(end_with_senders=False)
+        out.send(1)
+        port.receive()
+
+    Isolate.run(int).result()
+    soft = len(os.listdir("/proc/self/fd")) + 12
+    hard = int(sys.argv[1]) or soft
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    isolates = []
+    with ReceivePort() as out:
+        try:
+            for _ in range(20):
+                isolates.append(Isolate.spawn(wait, out.send_port))
+        except IsolateSpawnError as error:
+            print(error)
+        if hard > soft:
+            for isolate in isolates:
+                out.receive()
+        print(len(isolates), resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard))
+        for isolate in isolates:
+            isolate.kill()
+        print(all(isolate.join() for isolate in isolates))
+"""
+
+
+def test_more_descriptors_than_the_soft_limit(script):
+    """Where descriptors run out, the soft limit is raised to the hard one."""
+    program = script(SHORT_OF_DESCRIPTORS, 500)
+    assert (program.returncode, program.out) == (0, "20 True\nTrue\n"), program.err
+
+
+def test_more_descriptors_than_the_hard_limit(script):
+    """Where there are no more descriptors to be had, that is an IsolateSpawnError, and the program goes on."""
+    program = script(SHORT_OF_DESCRIPTORS, 0)
+    assert program.returncode == 0, program.err
+    error, count, ended = program.out.splitlines()
+    assert "cannot be started: [Errno 24]" in error
+    assert 1 <= int(count.split()[0]) < 20
+    assert ended == "True"
