@@ -14,7 +14,7 @@ BOUND = 3 + 7  # seconds: what is promised for a program's end, and what a busy 
 
 
 def read(out, descriptor):
-    """Say so and block, until something can be read. No line of Python stands between the two: a kill finds it in C."""
+    """Say so and block until something can be read, with no line of Python between: a kill finds it in C."""
     from functools import partial
     from operator import call
 
@@ -83,7 +83,7 @@ def test_what_was_given_up_unwinds(pipe, out):
 def test_others_go_on_beside_it(pipe, out):
     """Others start, work and end beside an abandoned isolate, as many as before; nobody gets its interpreter."""
     isolates = [Isolate.spawn(read, out.send_port, pipe[0]) for _ in range(3)]
-    for isolate in isolates:
+    for _ in isolates:
         out.receive(LONG)
     for isolate in isolates:
         isolate.kill()
@@ -237,7 +237,6 @@ BLOCKED = """
     "vm/many_isolates_blocked_at_monitor_test",
     "vm/many_isolates_blocked_at_process_run_sync_test",
     "vm/many_isolates_blocked_at_ffi_test",
-    behaviour="Twenty isolates start, though each is blocked for an hour, and the program ends at once.",
 )
 @pytest.mark.parametrize(
     "entry", ["block_in_sleep", "block_in_a_lock", "block_in_a_process", "block_in_ctypes", "block_in_a_socket"]

@@ -66,14 +66,14 @@ def resources():
     return threading.active_count(), len(os.listdir("/proc/self/fd"))
 
 
-@pytest.mark.dart("vm/limited_active_mutator_test", "vm/thread_pool_test", behaviour="A token goes round a large ring.")
+@pytest.mark.dart("vm/limited_active_mutator_test", "vm/thread_pool_test")
 def test_a_ring():
     """A token goes round a ring of isolates, each of which adds one to it."""
     assert go_round(add_to_ring, 30, 20) == []
 
 
 @pytest.mark.stress
-@pytest.mark.dart("vm/limited_active_mutator_test", "vm/thread_pool_test", behaviour="A token goes round a large ring.")
+@pytest.mark.dart("vm/limited_active_mutator_test", "vm/thread_pool_test")
 def test_a_ring_of_a_thousand():
     """A token goes round a ring of a thousand isolates, all alive at once; then everything is released."""
     if os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") < 20 << 30:
@@ -172,7 +172,7 @@ def swallow(out):
             pass
 
 
-@pytest.mark.dart("lib/kill_regexp_test", behaviour="Twenty isolates that match for ever are killed, and all end.")
+@pytest.mark.dart("lib/kill_regexp_test")
 @pytest.mark.parametrize("entry", [loop, match, swallow], ids=lambda entry: entry.__name__)
 def test_killing_twenty_loops_at_once(entry):
     """Twenty isolates in endless loops are killed at once; all end, and are not abandoned."""
