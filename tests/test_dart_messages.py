@@ -61,7 +61,7 @@ def test_one_function_twice():
         assert one is other
 
 
-@pytest.mark.dart("lib/function_send_test", "lib/function_send1_test")
+@pytest.mark.dart("lib/function_send_test", "lib/function_send1_test", "lib/message4_test")
 def test_functions_come_back_as_themselves():
     """A function that can be found by its name is that very function when it comes back."""
     assert there_and_back([os.path.join, Isolate.run, len, str.upper]) == [os.path.join, Isolate.run, len, str.upper]

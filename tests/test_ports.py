@@ -100,7 +100,6 @@ def test_there_and_back():
         assert isolate.join(LONG)
 
 
-@pytest.mark.dart("lib/message4_test")
 def test_sending_to_oneself():
     """A port takes messages from its own isolate, as copies."""
     with ReceivePort() as port:
