@@ -330,8 +330,9 @@ class Isolate:
 
         It stops at its next wait for a message or, in a coroutine, at its event loop, timers included; running code
         goes on until then. Messages queue. An isolate that was paused with several capabilities must be resumed with
-        each; pausing twice with the same one counts once. A paused isolate can be killed, and answers `ping`.
-        (Dart: ``Isolate.pause``.)
+        each; pausing twice with the same one counts once. A paused isolate can be killed, and answers `ping`, whose
+        answer tells that a pause asked for before is in force; until then messages are handled. (Dart:
+        ``Isolate.pause``.)
 
         Args:
             capability: what is to resume the isolate; made if not given.

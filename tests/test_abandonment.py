@@ -14,7 +14,7 @@ BOUND = 3 + 7  # seconds: what is promised for a program's end, and what a busy 
 
 
 def read(out, descriptor):
-    """Say so and block, until something can be read. No line of Python stands between the two: a kill finds it in C."""
+    """Say so and block until something can be read, with no line of Python between: a kill finds it in C."""
     from functools import partial
     from operator import call
 
@@ -237,7 +237,6 @@ BLOCKED = """
     "vm/many_isolates_blocked_at_monitor_test",
     "vm/many_isolates_blocked_at_process_run_sync_test",
     "vm/many_isolates_blocked_at_ffi_test",
-    behaviour="Twenty isolates start, though each is blocked for an hour, and the program ends at once.",
 )
 @pytest.mark.parametrize(
     "entry", ["block_in_sleep", "block_in_a_lock", "block_in_a_process", "block_in_ctypes", "block_in_a_socket"]

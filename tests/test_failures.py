@@ -76,6 +76,12 @@ class KillingLaterError(Exception):
         raise IsolateKilled("now")
 
 
+@pytest.mark.dart(
+    "lib/stacktrace_message_test",
+    differs=(
+        "because a traceback of Python's holds frames, with all that they refer to: it travels as text, with its error"
+    ),
+)
 def test_errors_come_back_as_themselves():
     """An error has its type, arguments and attributes, and its isolate's traceback as its cause."""
     error = caught(fail)

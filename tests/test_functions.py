@@ -172,6 +172,14 @@ def clean_modules():
         del sys.modules[name]
 
 
+@pytest.mark.dart(
+    "lib/isolate_import_test",
+    "lib/issue_6610_test",
+    differs=(
+        "because an isolate imports modules itself; functions of `__main__`, and of modules that it would not find, "
+        "run as they are loaded"
+    ),
+)
 def test_modules_on_and_off_the_path(tmp_path, monkeypatch, clean_modules, elsewhere):
     """A module's functions go by reference exactly while the path leads to its file."""
     module = make_module(tmp_path, "subiso_sample")
@@ -372,6 +380,14 @@ def hash_of(key):
 TABLE = {Key(1): "one"}
 
 
+@pytest.mark.dart(
+    "lib/function_send1_test",
+    "lib/static_function_test",
+    "lib/spawn_generic_test",
+    "vm/spawn_generic_function_test",
+    "vm/closures_without_captured_variables_test",
+    "vm/fast_object_copy2_test",
+)
 @pytest.mark.parametrize(
     ("function", "args", "result"),
     [
@@ -735,6 +751,7 @@ EVERYTHING = [
 ]  # fmt: skip
 
 
+@pytest.mark.dart("lib/spawn_function_custom_class_test")
 @pytest.mark.parametrize("cls", EVERYTHING, ids=lambda cls: cls.__name__)
 def test_classes_come_home_as_themselves(elsewhere, cls):
     """A class that was sent away comes back as that very class, unchanged."""

@@ -276,6 +276,7 @@ ENDLESS = [
 WITHOUT_FINALLY = [loop_that_swallows, clean_up_for_long, import_endless_module, await_and_swallow]
 
 
+@pytest.mark.dart("lib/kill_infinite_loop_in_initializer_test")
 @pytest.mark.parametrize("entry", ENDLESS + WITHOUT_FINALLY, ids=lambda entry: entry.__name__)
 def test_code_that_runs_is_stopped(entry):
     """Endless Python code is unwound, its `finally` blocks run, and nothing is reported as an error."""

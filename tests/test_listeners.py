@@ -64,7 +64,7 @@ def is_silent(port):
 # -- exit listeners ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.dart("lib/exit_at_spawn_test", "co19/addOnExitListener")
+@pytest.mark.dart("lib/exit_at_spawn_test", "co19/Isolate.addOnExitListener")
 @pytest.mark.parametrize("entry", [return_at_once, raise_at_once, exit_at_once, leave_at_once, raise_later])
 def test_every_end_is_told(entry, out):
     """The exit port given at spawn is sent None once, however quickly and in whatever way the isolate ends."""
@@ -74,7 +74,7 @@ def test_every_end_is_told(entry, out):
         assert isolate.join(LONG)
 
 
-@pytest.mark.dart("lib/ondone_test", "co19/addOnExitListener")
+@pytest.mark.dart("lib/ondone_test", "co19/Isolate.addOnExitListener")
 @pytest.mark.parametrize("response", RESPONSES, ids=lambda response: repr(response)[:12])
 def test_responses(response, out):
     """An exit listener is sent the response that was asked for."""
@@ -85,7 +85,7 @@ def test_responses(response, out):
     assert (told, type(told)) == (response, type(response))
 
 
-@pytest.mark.dart("co19/addOnExitListener")
+@pytest.mark.dart("co19/Isolate.addOnExitListener")
 def test_a_capability_as_response(out):
     """A capability can be a response, and is recognized."""
     capability = Capability()
@@ -95,7 +95,7 @@ def test_a_capability_as_response(out):
     assert list(out) == [capability]
 
 
-@pytest.mark.dart("lib/ondone_test", "co19/addOnExitListener")
+@pytest.mark.dart("lib/ondone_test", "co19/Isolate.addOnExitListener")
 def test_a_port_is_told_once(out):
     """A port that is added several times is told once; the response given last counts, over that of spawn, too."""
     isolate = Isolate.spawn(return_at_once, paused=True, on_exit=out.send_port)
@@ -105,7 +105,7 @@ def test_a_port_is_told_once(out):
     assert list(out) == ["third"]
 
 
-@pytest.mark.dart("co19/addOnExitListener")
+@pytest.mark.dart("co19/Isolate.addOnExitListener")
 def test_several_ports_are_told(out):
     """Each of many ports is told, each what it was added with."""
     ports = [ReceivePort() for _ in range(30)]
@@ -118,7 +118,7 @@ def test_several_ports_are_told(out):
         port.close()
 
 
-@pytest.mark.dart("lib/ondone_test", "co19/removeOnExitListener")
+@pytest.mark.dart("lib/ondone_test", "co19/Isolate.removeOnExitListener")
 def test_removing_exit_listeners(out):
     """A removed listener is not told, be it that of spawn; one that was not added can be removed; the others stay."""
     with ReceivePort() as other:
@@ -131,7 +131,7 @@ def test_removing_exit_listeners(out):
         assert list(out) == []
 
 
-@pytest.mark.dart("co19/removeOnExitListener")
+@pytest.mark.dart("co19/Isolate.removeOnExitListener")
 def test_a_listener_can_be_added_again(out):
     """A listener that was removed can be added again."""
     isolate = Isolate.spawn(return_at_once, paused=True, on_exit=out.send_port)
@@ -141,7 +141,7 @@ def test_a_listener_can_be_added_again(out):
     assert list(out) == ["again"]
 
 
-@pytest.mark.dart("co19/addOnExitListener", "co19/ping", "co19/addErrorListener")
+@pytest.mark.dart("co19/Isolate.addOnExitListener", "co19/Isolate.ping", "co19/Isolate.addErrorListener")
 def test_the_dead_say_nothing(out):
     """An isolate that has ended tells no listener that is added then, and answers no ping."""
     isolate = Isolate.spawn(return_at_once)
@@ -236,7 +236,7 @@ def test_errors_come_before_the_end(out):
     assert isolate.join(LONG)
 
 
-@pytest.mark.dart("lib/handle_error_stacktrace_test", "co19/addErrorListener")
+@pytest.mark.dart("lib/handle_error_stacktrace_test", "co19/Isolate.addErrorListener")
 @pytest.mark.parametrize("fatal", [True, False])
 def test_errors_have_text_and_traceback(fatal, out):
     """An error listener is sent a list of two: the error's text, and its traceback, whose last line is that text."""
@@ -255,7 +255,7 @@ def test_errors_have_text_and_traceback(fatal, out):
     assert "in inner" in traceback
 
 
-@pytest.mark.dart("co19/addErrorListener")
+@pytest.mark.dart("co19/Isolate.addErrorListener")
 def test_an_error_listener_is_told_once(out):
     """A port that is added several times is sent each error once; several ports are all sent it."""
     with ReceivePort() as other:
@@ -267,7 +267,7 @@ def test_an_error_listener_is_told_once(out):
         assert isolate.join(LONG)
 
 
-@pytest.mark.dart("lib/remove_error_listener_test", "co19/removeErrorListener")
+@pytest.mark.dart("lib/remove_error_listener_test", "co19/Isolate.removeErrorListener")
 def test_removing_error_listeners(out, capfd):
     """When the last listener has been removed, errors are printed again; one never added can be removed."""
     isolate = Isolate.spawn(live, out.send_port, errors_are_fatal=False, name="talker")
@@ -349,7 +349,6 @@ def test_errors_of_threads_and_of_tasks(out):
     """What a forgotten task, or a callback of the event loop, raises is an uncaught error."""
 
     async def fail(out):
-        import gc
 
         async def work():
             raise ValueError("in a task")
@@ -369,7 +368,7 @@ def test_errors_of_threads_and_of_tasks(out):
 # -- whether errors are fatal ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.dart("co19/setErrorsFatal", "co19/terminateCapability")
+@pytest.mark.dart("co19/Isolate.setErrorsFatal", "co19/Isolate.terminateCapability")
 def test_errors_become_fatal_and_not(out):
     """`set_errors_fatal` takes effect for the errors that come after it, and needs the terminate capability."""
     isolate = Isolate.spawn(live, out.send_port, on_error=out.send_port, on_exit=out.send_port)
@@ -430,7 +429,7 @@ def test_a_fatal_error_in_a_timer(out):
 # -- errors ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.dart("lib/handle_error_test", "co19/errors")
+@pytest.mark.dart("lib/handle_error_test", "co19/Isolate.errors")
 def test_errors_of_an_isolate(out):
     """`errors` gives each uncaught error as a RemoteError; the isolate goes on if they are not fatal; then it ends."""
     isolate = Isolate.spawn(live, out.send_port, errors_are_fatal=False)
@@ -492,7 +491,7 @@ async def test_errors_asynchronously():
         assert [str(error) async for error in errors] == ["ValueError: at once"]
 
 
-@pytest.mark.dart("co19/errors")
+@pytest.mark.dart("co19/Isolate.errors")
 def test_errors_of_the_dead():
     """`errors` of an isolate that has ended is empty."""
     isolate = Isolate.spawn(return_at_once)
@@ -500,7 +499,7 @@ def test_errors_of_the_dead():
     assert list(isolate.errors) == []
 
 
-@pytest.mark.dart("co19/errors", "lib/remove_error_listener_test")
+@pytest.mark.dart("co19/Isolate.errors", "lib/remove_error_listener_test")
 def test_closed_errors_are_printed(capfd):
     """When `errors` has been closed, errors are printed again; closing twice does nothing."""
     isolate = Isolate.spawn(raise_at_once, paused=True)
@@ -516,7 +515,7 @@ def test_closed_errors_are_printed(capfd):
 # -- pings -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.dart("lib/ping_test", "co19/ping")
+@pytest.mark.dart("lib/ping_test", "co19/Isolate.ping")
 @pytest.mark.parametrize("response", RESPONSES, ids=lambda response: repr(response)[:12])
 def test_pings(response, out):
     """An isolate that waits answers a ping of either priority with the response that was asked for."""
@@ -528,7 +527,7 @@ def test_pings(response, out):
             assert (answer, type(answer)) == (response, type(response))
 
 
-@pytest.mark.dart("lib/ping_test", "co19/ping")
+@pytest.mark.dart("lib/ping_test", "co19/Isolate.ping")
 def test_a_busy_isolate_answers(out):
     """While Python code runs, an isolate answers pings, in order, but not those for before the next event."""
 
@@ -551,7 +550,7 @@ def test_a_busy_isolate_answers(out):
     assert isolate.join(LONG)
 
 
-@pytest.mark.dart("lib/ping_test", "co19/ping")
+@pytest.mark.dart("lib/ping_test", "co19/Isolate.ping")
 def test_pings_before_the_next_event_keep_their_order(out):
     """Pings for before the next event are answered in the order of asking, and before an event that comes later."""
     isolate = Isolate.spawn(live, out.send_port)

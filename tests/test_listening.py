@@ -39,6 +39,7 @@ class Collector:
 # -- in main, without an event loop ------------------------------------------------------------------------------------
 
 
+@pytest.mark.dart("co19/ReceivePort")
 def test_handlers_are_called_in_order():
     """Without an event loop, main's handlers are called in order, on one thread that is not the main one."""
     handler = Collector(100)
@@ -64,6 +65,7 @@ def test_ports_share_the_thread():
         assert len(one.threads) == 1
 
 
+@pytest.mark.dart("co19/ReceivePort")
 def test_what_waits_already_is_handled():
     """Messages that came before `listen` are handled first."""
     handler = Collector(4)
@@ -74,6 +76,7 @@ def test_what_waits_already_is_handled():
         assert handler.wait() == [0, 1, 0, 1]
 
 
+@pytest.mark.dart("co19/ReceivePort")
 def test_a_port_is_listened_to_by_one():
     """A port that is listened to cannot be received from, or listened to by another."""
     with ReceivePort() as port:
@@ -85,6 +88,14 @@ def test_a_port_is_listened_to_by_one():
         subscription.cancel()
 
 
+@pytest.mark.dart(
+    "lib/raw_port_test",
+    "co19/RawReceivePort",
+    differs=(
+        "because there is one sort of receive port: its subscription is cancelled, and another handler given to "
+        "`listen`"
+    ),
+)
 def test_after_cancelling():
     """A cancelled subscription handles nothing more; the port can be received from, and listened to again."""
     with ReceivePort() as port:
@@ -204,6 +215,7 @@ def test_wrong_messages_do_not_end_a_subscription(capsys):
 # -- in isolates -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.dart("lib/raw_port_test")
 def test_an_isolate_lives_while_it_listens():
     """In an isolate, handlers are called on its own thread once the entry has returned; closing the port ends it."""
 
@@ -229,6 +241,7 @@ def test_an_isolate_lives_while_it_listens():
         assert isolate.join(LONG)
 
 
+@pytest.mark.dart("lib/mint_maker_test")
 def test_an_isolate_listens_to_several_ports():
     """An isolate serves all its listening ports until the last one is closed; handlers may open more of them."""
 
@@ -285,6 +298,7 @@ def test_an_isolates_listening_ends_with_its_senders():
         assert isolate.join(LONG)
 
 
+@pytest.mark.dart("lib/raw_port_test")
 def test_a_cancelled_subscription_lets_its_isolate_end():
     """An isolate whose only subscription is cancelled ends, though its port is open."""
 

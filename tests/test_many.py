@@ -66,14 +66,14 @@ def resources():
     return threading.active_count(), len(os.listdir("/proc/self/fd"))
 
 
-@pytest.mark.dart("vm/limited_active_mutator_test", "vm/thread_pool_test", behaviour="A token goes round a large ring.")
+@pytest.mark.dart("vm/limited_active_mutator_test", "vm/thread_pool_test")
 def test_a_ring():
     """A token goes round a ring of isolates, each of which adds one to it."""
     assert go_round(add_to_ring, 30, 20) == []
 
 
 @pytest.mark.stress
-@pytest.mark.dart("vm/limited_active_mutator_test", "vm/thread_pool_test", behaviour="A token goes round a large ring.")
+@pytest.mark.dart("vm/limited_active_mutator_test", "vm/thread_pool_test")
 def test_a_ring_of_a_thousand():
     """A token goes round a ring of a thousand isolates, all alive at once; then everything is released."""
     if os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") < 20 << 30:
@@ -172,7 +172,7 @@ def swallow(out):
             pass
 
 
-@pytest.mark.dart("lib/kill_regexp_test", behaviour="Twenty isolates that match for ever are killed, and all end.")
+@pytest.mark.dart("lib/kill_regexp_test")
 @pytest.mark.parametrize("entry", [loop, match, swallow], ids=lambda entry: entry.__name__)
 def test_killing_twenty_loops_at_once(entry):
     """Twenty isolates in endless loops are killed at once; all end, and are not abandoned."""
@@ -263,3 +263,49 @@ def test_a_thousand_kills_leave_nothing():
         if i == 100:
             before = resources()
     assert [now <= then + 4 for now, then in zip(resources(), before, strict=True)] == [True, True]
+
+
+SHORT_OF_DESCRIPTORS = """
+    import os, resource, sys
+    from subiso import Isolate, IsolateSpawnError, ReceivePort
+
+    def wait(out):
+        port = ReceivePort(end_with_senders=False)
+        out.send(1)
+        port.receive()
+
+    Isolate.run(int).result()
+    soft = len(os.listdir("/proc/self/fd")) + 12
+    hard = int(sys.argv[1]) or soft
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    isolates = []
+    with ReceivePort() as out:
+        try:
+            for _ in range(20):
+                isolates.append(Isolate.spawn(wait, out.send_port))
+        except IsolateSpawnError as error:
+            print(error)
+        if hard > soft:
+            for isolate in isolates:
+                out.receive()
+        print(len(isolates), resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard))
+        for isolate in isolates:
+            isolate.kill()
+        print(all(isolate.join() for isolate in isolates))
+"""
+
+
+def test_more_descriptors_than_the_soft_limit(script):
+    """Where descriptors run out, the soft limit is raised to the hard one."""
+    program = script(SHORT_OF_DESCRIPTORS, 500)
+    assert (program.returncode, program.out) == (0, "20 True\nTrue\n"), program.err
+
+
+def test_more_descriptors_than_the_hard_limit(script):
+    """Where there are no more descriptors to be had, that is an IsolateSpawnError, and the program goes on."""
+    program = script(SHORT_OF_DESCRIPTORS, 0)
+    assert program.returncode == 0, program.err
+    error, count, ended = program.out.splitlines()
+    assert "cannot be started: [Errno 24]" in error
+    assert 1 <= int(count.split()[0]) < 20
+    assert ended == "True"

@@ -191,6 +191,15 @@ class Holder:
 # -- round trips -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.dart(
+    "lib/deeply_immutable_test",
+    "lib/deeply_immutable_2_test",
+    "lib/deeply_immutable_no_ffi_test",
+    differs=(
+        "because every isolate has memory of its own, and objects cannot be shared: what cannot be changed arrives "
+        "equal, and singletons as themselves"
+    ),
+)
 @pytest.mark.parametrize(
     ("message", "kind"),
     [
@@ -239,6 +248,9 @@ nested = st.recursive(
 )
 
 
+@pytest.mark.dart(
+    "lib/message_test", "lib/message2_test", "lib/isolate_complex_messages_test", "vm/fast_object_copy_test"
+)
 @given(nested)
 @settings(max_examples=200, deadline=None)
 def test_nested_builtins(message):
@@ -249,6 +261,7 @@ def test_nested_builtins(message):
 BERLIN = zoneinfo.ZoneInfo("UTC")  # there on every machine
 
 
+@pytest.mark.dart("vm/fast_object_copy_test", "vm/fast_object_copy2_test", "lib/message3_test")
 @pytest.mark.parametrize(
     "message",
     [
@@ -314,18 +327,21 @@ def test_values(message):
     assert repr(arrived) == repr(message) or "object at" in repr(message)
 
 
+@pytest.mark.dart("lib/message_enum_test", "lib/enum_const_test")
 def test_enum_members_stay_members():
     """A member of an enumeration arrives as that very member."""
     assert arrive([Color.RED, Color.CRIMSON]) == [Color.RED] * 2
     assert arrive(Color.GREEN) is Color.GREEN
 
 
+@pytest.mark.dart("lib/send_private_test")
 def test_attributes_of_subclasses():
     """Subclasses of builtins keep their attributes."""
     arrived = arrive(MyDict({1: 2}, note="n"))
     assert (type(arrived), arrived, arrived.note) == (MyDict, {1: 2}, "n")
 
 
+@pytest.mark.dart("lib/message_test", "lib/message3_test")
 def test_cycles():
     """Cycles come back to themselves, through containers, objects and Structs."""
     items = [1]
@@ -346,6 +362,7 @@ def test_cycles():
     assert (arrived[0].value, arrived[0].next.value) == (1, 2)
 
 
+@pytest.mark.dart("lib/message3_test", "vm/fast_object_copy_test")
 def test_shared_objects_stay_shared():
     """What was one object is one object afterwards, and a copy of what was sent."""
     shared = [1]
@@ -444,6 +461,7 @@ LARGE = {
 }
 
 
+@pytest.mark.dart("lib/typed_message_test", "lib/message3_test")
 @pytest.mark.parametrize("name", [*ARRAYS, *LARGE])
 @pytest.mark.parametrize("encode", [messages.encode, messages.typed_encode])
 def test_arrays(name, encode):
@@ -663,6 +681,12 @@ class Method:
         pass
 
 
+@pytest.mark.dart(
+    "vm/send_unsupported_objects_test",
+    "vm/send_unsupported_objects_deep_test",
+    "lib/native_wrapper_message_test",
+    "lib/illegal_msg_function_test",
+)
 @pytest.mark.parametrize("text", UNSENDABLE)
 @pytest.mark.parametrize("encode", [messages.encode, messages.typed_encode])
 def test_unsendable(text, encode, elsewhere_unknown):

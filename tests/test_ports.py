@@ -78,6 +78,7 @@ def outcome_of_send(port, message, *timeout):
 # -- sending and receiving ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.dart("lib/isolate_complex_messages_test", "co19/SendPort")
 def test_messages_arrive_in_order():
     """Messages of one sender arrive in the order of sending."""
     with ReceivePort() as port:
@@ -85,6 +86,7 @@ def test_messages_arrive_in_order():
         assert list(range(1000)) == [port.receive(LONG) for _ in range(1000)]
 
 
+@pytest.mark.dart("lib/simple_message_test", "lib/count_test", "lib/request_reply_test")
 def test_there_and_back():
     """An isolate's own port takes messages from main."""
     with ReceivePort() as port:
@@ -188,6 +190,7 @@ def test_several_threads_wait_for_several_ports():
         port.close()
 
 
+@pytest.mark.dart("lib/large_byte_data_test")
 @pytest.mark.parametrize("size", [1 << 18, 1 << 20])
 def test_big_messages(size):
     """Big messages arrive as they were, from main to an isolate and back."""
@@ -406,6 +409,13 @@ def test_a_wrong_message_gives_its_room_back():
 # -- closing -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.dart(
+    "co19/ReceivePort",
+    differs=(
+        "because a receive port is an iterable, also asynchronously: Python's comprehensions and itertools are a "
+        "stream's operations; and a send to a closed port raises `PortClosedError`, where Dart drops the message"
+    ),
+)
 def test_a_closed_port_takes_nothing_and_gives_nothing():
     """Sending to and receiving from a closed port raise PortClosedError; closing it again does nothing."""
     port = ReceivePort()
@@ -430,6 +440,12 @@ def test_a_closed_port_takes_nothing_and_gives_nothing():
     assert list(port) == []
 
 
+@pytest.mark.dart(
+    "co19/SendPort",
+    differs=(
+        "because a send to a port that is known to be closed raises `PortClosedError`, where Dart drops the message"
+    ),
+)
 def test_a_closed_port_of_another_isolate():
     """Sending to a port that its isolate has closed, or left by ending, raises PortClosedError."""
 
@@ -543,6 +559,7 @@ def forward(port, levels):
         port.send("from the last")
 
 
+@pytest.mark.dart("lib/unresolved_ports_test")
 def test_a_forwarded_port_waits_for_the_last():
     """A port lives on with those that were given its send port by others, when these have ended."""
     with ReceivePort() as port:
@@ -575,6 +592,7 @@ def test_a_port_handed_over_and_kept_for_later():
         assert last.join(LONG)
 
 
+@pytest.mark.dart("lib/cross_isolate_message_test")
 def test_what_was_sent_before_arrives_before():
     """A token goes round three isolates; each reports its turns, and the reports arrive in the order of the turns."""
 
@@ -623,6 +641,7 @@ def test_the_end_comes_after_the_last_message():
 # -- send ports as values ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.dart("lib/port_test", "co19/SendPort")
 def test_send_ports_are_equal_across_isolates():
     """A send port comes back equal, with the same hash, from anywhere inside a message."""
 
@@ -640,6 +659,7 @@ def test_send_ports_are_equal_across_isolates():
         assert port != object()
 
 
+@pytest.mark.dart("lib/unresolved_ports_test")
 def test_a_send_port_that_came_back_sends():
     """A send port that has been through other isolates still sends to its receive port."""
     with ReceivePort(maxsize=1) as port:
@@ -656,6 +676,7 @@ def test_send_ports_come_from_receive_ports_only():
         SendPort()
 
 
+@pytest.mark.dart("lib/illegal_msg_function_test", "co19/SendPort")
 def test_receive_ports_cannot_be_sent():
     """A ReceivePort cannot be sent, and the error says what to send instead; nothing arrives."""
     with ReceivePort() as port, ReceivePort() as other:

@@ -9,6 +9,7 @@ An interpreter that is asked for may not be there yet: its slot is, and the job 
 
 import _pickle
 import atexit
+import errno
 import heapq
 import itertools
 import os
@@ -68,6 +69,17 @@ class Limits:
     isolates = _most_isolates()
 
 
+def _allow_more_descriptors() -> bool:
+    """Raise the soft limit of open descriptors to the hard one; return whether that is more than before."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == hard:
+        return False
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return True
+
+
 class _Berth:
     """One slot and the interpreter in it, as the nursery sees it."""
 
@@ -115,6 +127,14 @@ class Nursery:
 
     def _furnish(self, slot: int) -> tuple[int, int]:
         """Give a slot its pipe and doorbell, for ever: somebody may hold their numbers as long as the process lives."""
+        try:
+            return self._open(slot)
+        except OSError as error:
+            if error.errno != errno.EMFILE or not _allow_more_descriptors():
+                raise
+        return self._open(slot)
+
+    def _open(self, slot: int) -> tuple[int, int]:
         words, home = self._arena.words, Arena.home(slot)
         reader, bell = doorbell.create()
         try:
