@@ -54,7 +54,8 @@ def main() -> None:
             times = sorted(kill(entry, hello) * 1000 for _ in range(max(count // 5, 20)))
             p50, p99 = statistics.median(times), times[int(len(times) * 0.99)]
             print(
-                f"{entry.__name__:8} kill until join returns: p50 {p50:.1f} ms, p99 {p99:.1f} ms, at most {times[-1]:.1f} ms"
+                f"{entry.__name__:8} kill until join returns: p50 {p50:.1f} ms, p99 {p99:.1f} ms, "
+                f"at most {times[-1]:.1f} ms"
             )
         for _ in range(warm):
             kill(loop, hello)

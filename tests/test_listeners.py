@@ -1,6 +1,7 @@
 """Who is told of an isolate's errors and its end; pings."""
 
 import asyncio
+import gc
 import threading
 
 import pytest
