@@ -8,7 +8,7 @@ As always with msgspec, ``__post_init__`` of dataclasses and Structs is called f
 """
 
 import _pickle
-from _thread import _local
+from _thread import _local, get_ident
 
 import msgspec
 from msgspec import inspect, msgpack
@@ -51,6 +51,8 @@ class _State(_local):
 
 
 _state = _State()
+_carrying: set[int] = set()  # the threads that have something in ``_state.carried``
+_native = messages.NATIVE.get
 
 
 class _TooLarge(Exception):  # noqa: N818 - caught here
@@ -62,7 +64,7 @@ class _TooLarge(Exception):  # noqa: N818 - caught here
 
 def encode(message: object, root: str = "message") -> "Encoded":
     """Encode a message for a port of whatever type; see `messages.typed_encode`."""
-    native = messages.NATIVE.get(type(message))
+    native = _native(type(message))
     if native is not None:
         encoded = native(message)
         if encoded is not None:
@@ -70,19 +72,22 @@ def encode(message: object, root: str = "message") -> "Encoded":
     try:
         body = _pack(message)
     except Exception:  # msgspec cannot, or a value cannot be sent: pickling will tell
-        _state.carried = None
+        _take_carried()
         return messages.encode(message, root)
     except BaseException:
-        _state.carried = None
+        _take_carried()
         raise
-    carried = _state.carried
-    if carried is None:
-        carried = []
-    else:
-        _state.carried = None
+    carried = _take_carried() if _carrying else []
     if b"\xff" in body and (_ZONED_16 in body or _ZONED_8 in body or _ZONED_12 in body):
         return messages.encode(message, root)
     return MSGPACK, body, [], carried
+
+
+def _take_carried() -> "list[Any]":
+    """Return what the message that this thread has encoded carries."""
+    carried, _state.carried = _state.carried, None
+    _carrying.discard(get_ident())
+    return carried or []
 
 
 def _wrap(value: object) -> msgpack.Ext:
@@ -91,6 +96,8 @@ def _wrap(value: object) -> msgpack.Ext:
     if buffers:
         raise _TooLarge
     _state.carried = outer + carried if outer else carried or None
+    if _state.carried is not None:
+        _carrying.add(get_ident())
     return msgpack.Ext(_PICKLED, body)
 
 

@@ -195,9 +195,14 @@ class Writer:
 
 
 class Reader:
-    """The receiving side of a stream; its mailbox calls it under a lock."""
+    """The receiving side of a stream; its mailbox calls it under a lock.
+
+    Attributes:
+        is_behind: whether the last `read` has left something that had been published before it.
+    """
 
     def __init__(self, shared: Arena, sender: int, receiver: int) -> None:
+        self.is_behind = False
         self._arena = shared
         self._published = shared.words
         self._start = Arena.ring(sender, receiver) + _CONTROL
@@ -254,11 +259,8 @@ class Reader:
             published[head_word] = head
             if inbox.waiters or inbox.on_event is not None:
                 events.append(inbox)
+        self.is_behind = head != tail
         return others
-
-    def is_behind(self) -> bool:
-        """Return whether there is something that has not been read."""
-        return self._published[self._head] != self._published[self._tail]
 
     def next(self) -> int | None:
         """Return when the next record was sent, or None if there is none."""

@@ -49,7 +49,9 @@ class Post:
         self._replies = 0
         self._events: deque[Waitable] = deque()  # whom nobody has told yet what has arrived
         self._lock = allocate_lock()  # reading rings and routing; the tables above
+        self._memory = shared.memory
         self._dirty = Arena.dirty(slot)
+        self._dirty_end = self._dirty + SLOTS
         self._parked = False
 
     # -- ports ---------------------------------------------------------------------------------------------------------
@@ -140,41 +142,32 @@ class Post:
 
         Another thread may be in the middle of that; `settle` waits for it.
         """
-        if self._events:
+        events = self._events
+        if events:
             self._notify()
         until = now()
-        dirty, find, end = self._dirty, self._find, self._dirty + SLOTS
-        found = find(b"\1", dirty, end)
-        if found < 0:
+        find, dirty, end = self._find, self._dirty, self._dirty_end
+        flag = find(b"\1", dirty, end)
+        if flag < 0:
             return False
-        if find(b"\1", found + 1, end) < 0:
-            self._read(found, until)
-        else:
+        if find(b"\1", flag + 1, end) >= 0:
             self._merge([], until)
-        return True
-
-    def settle(self) -> None:
-        """Move everything that was sent before this call into the inboxes, whoever has begun with it."""
-        self._merge([self._dirty + sender for sender in self._readers], now())
-
-    def _read(self, flag: int, until: int) -> None:
-        """Read the ring of the only sender whose dirty flag, at ``flag``, was up after the time ``until``."""
-        sender = flag - self._dirty
-        memory = self.arena.memory
-        events = self._events
+            return True
+        # As `_merge`, for the one sender that nearly always is the only one.
+        sender, memory = flag - dirty, self._memory
         reader = self._readers.get(sender) or self._reader(sender)
         memory[flag] = 0
         try:
             with self._lock:  # which is a fence: what is published from now on sets the flag again
                 if self._parked:
                     memory[flag] = 1
-                    return
+                    return True
                 others = reader.read(self.inboxes, events, until)
                 if others:
                     self._route(others, events)
                 if sender in self._watches:
                     self._take_ended(sender, events)
-                if reader.is_behind():
+                if reader.is_behind:
                     memory[flag] = 1
         except BaseException:
             memory[flag] = 1  # Ctrl-C: the rest is for the next one
@@ -182,6 +175,11 @@ class Post:
         finally:
             if events:
                 self._notify()
+        return True
+
+    def settle(self) -> None:
+        """Move everything that was sent before this call into the inboxes, whoever has begun with it."""
+        self._merge([self._dirty + sender for sender in self._readers], now())
 
     def _notify(self) -> None:
         """Tell whom it concerns what has arrived. What is told may wait in its turn, and then tells the rest itself."""
