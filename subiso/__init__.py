@@ -11,11 +11,14 @@ The map of the package, from policy down to mechanism; imports point downwards o
     lines                       the way to an actor
     members  tasks              a pool's workers, its tasks
         alarms  statistics          its deadlines; its figures
-    isolate  settings           starting isolates, and the handles on them; how many there may be
+    groups                      isolates that end together
+    isolate  programs  settings starting isolates, and the handles on them; how many there may be
     acting  workers             the inside of an actor's isolate, and of a worker's
         records                     its log records
     streams                     generators in isolates
     listening   futures         handlers of ports; results
+    requests  responses         one answer to one question
+    registry                    names of send ports
     uncaught                    the errors of an isolate
     ports  sending              what messages go through
     entry                       the inside of an isolate
@@ -31,7 +34,7 @@ The map of the package, from policy down to mechanism; imports point downwards o
           foreign                   threads that libraries start
           copies  pyinit  sharing  elf  capi
           packages                  what is known of single packages: data
-        attendant  waiting  output  setting
+        attendant  waiting  output  setting  asking
         node                        this interpreter's place among the others
         control  gate               what may be asked of an isolate; where its events stop
         mailbox  post  waitables    how threads wait; what arrives and is sent; what is waited for
@@ -67,6 +70,7 @@ if TYPE_CHECKING:
     from subiso.errors import SendError as SendError
     from subiso.errors import SupervisorError as SupervisorError
     from subiso.futures import IsolateFuture as IsolateFuture
+    from subiso.groups import IsolateGroup as IsolateGroup
     from subiso.isolate import Isolate as Isolate
     from subiso.isolate import compute as compute
     from subiso.listening import Subscription as Subscription
@@ -75,6 +79,16 @@ if TYPE_CHECKING:
     from subiso.ports import ReceivePort as ReceivePort
     from subiso.ports import aselect as aselect
     from subiso.ports import select as select
+    from subiso.registry import add_tags as add_tags
+    from subiso.registry import lookup as lookup
+    from subiso.registry import lookup_all as lookup_all
+    from subiso.registry import register as register
+    from subiso.registry import remove_tags as remove_tags
+    from subiso.registry import unregister as unregister
+    from subiso.requests import Request as Request
+    from subiso.responses import SingleResponseChannel as SingleResponseChannel
+    from subiso.responses import asingle_response as asingle_response
+    from subiso.responses import single_response as single_response
     from subiso.sending import SendPort as SendPort
     from subiso.settings import configure as configure
     from subiso.statistics import Durations as Durations
@@ -92,6 +106,7 @@ _HOMES = {
     "configure": "settings",
     "Capability": "capabilities",
     "IsolateFuture": "futures",
+    "IsolateGroup": "groups",
     "IsolatePool": "pool",
     "MapIterator": "mapping",
     "Stream": "streams",
@@ -99,6 +114,16 @@ _HOMES = {
     "Durations": "statistics",
     "worker_state": "workers",
     "Subscription": "listening",
+    "Request": "requests",
+    "SingleResponseChannel": "responses",
+    "single_response": "responses",
+    "asingle_response": "responses",
+    "register": "registry",
+    "unregister": "registry",
+    "lookup": "registry",
+    "lookup_all": "registry",
+    "add_tags": "registry",
+    "remove_tags": "registry",
     "ReceivePort": "ports",
     "SendPort": "sending",
     "select": "ports",

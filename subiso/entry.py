@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from subiso import failures
     from subiso._kernel.node import Node
     from subiso.sending import SendPort
 
@@ -32,6 +33,7 @@ def pack(
     on_error: "SendPort | None" = None,
     prepared: bool = False,
     forward: bool = False,
+    group: int = 0,
 ) -> bytes:
     """Return the body of a job: everything that an isolate must know.
 
@@ -43,8 +45,9 @@ def pack(
         on_error: who is told, by `refuse` only, of an error.
         prepared: whether control messages, the last of them BEGIN, say what must be in force before the first line.
         forward: whether main prints for the isolate.
+        group: the address where its group is sent the error that ends it; 0: there is none.
     """
-    options = (name, reply_to, _flat(on_exit), _flat(on_error), prepared, forward)
+    options = (name, reply_to, _flat(on_exit), _flat(on_error), prepared, forward, group)
     return _pickle.dumps((MODULE, (setting.capture(), options, call)), 5)
 
 
@@ -78,7 +81,7 @@ class Body:
         self, node: "Node", options: "tuple[Any, ...]", call: tuple[int, bytes], buffers: list[memoryview]
     ) -> None:
         self._node = node
-        self._name, self._reply_to, _, _, self._prepared, _ = options
+        self._name, self._reply_to, _, _, self._prepared, _, self._group = options
         self._call = call
         self._buffers = buffers
         node.locals["uncaught"] = self.uncaught
@@ -97,13 +100,14 @@ class Body:
     def uncaught(self, error: BaseException) -> None:
         """Report an error that nobody could catch; if errors are fatal, end the isolate."""
         node = self._node
-        self.report(error)
-        if node.listeners.fatal is not False:
+        fatal = node.listeners.fatal is not False
+        self.report(error, fatal)
+        if fatal:
             node.give_up()
             node.kill(node.slot, node.number, node.terminate_capability)
 
-    def report(self, error: BaseException) -> None:
-        """Tell whom it concerns that an error was not caught."""
+    def report(self, error: BaseException, fatal: bool = True) -> None:
+        """Tell whom it concerns that an error was not caught, and whether it ends the isolate."""
         raise NotImplementedError
 
     def call(self) -> "Any":
@@ -205,7 +209,7 @@ class _OneShot(Body):
             if not self._node.killed:
                 self.report(error)
 
-    def report(self, error: BaseException) -> None:
+    def report(self, error: BaseException, fatal: bool = True) -> None:
         from subiso import failures
 
         self._reply = (protocol.FAILURE, *messages.encode(failures.pack(error))[1:])
@@ -244,17 +248,23 @@ class _LongLived(Body):
         except Exception as error:
             if self._node.killed or self._node.listeners.fatal is not False:
                 raise
-            self.report(error)
+            self.report(error, fatal=False)
         self.serve()
 
-    def report(self, error: BaseException) -> None:
-        """Send an error to the error listeners, as Dart does: its text and its traceback; without one, print it."""
+    def report(self, error: BaseException, fatal: bool = True) -> None:
+        """Send an error to the error listeners, as Dart does: its text and its traceback; without one, print it.
+
+        The one that ends the isolate is sent to its group, too, which will raise it.
+        """
         from subiso import failures
 
-        _, type_name, text, traceback = failures.pack(error)
-        described = f"{type_name.removeprefix('builtins.')}: {text}" if text else type_name
+        packed = failures.pack(error)
+        _, type_name, text, traceback = packed
+        type_name = type_name.removeprefix("builtins.").removeprefix("subiso.errors.")
+        described = f"{type_name}: {text}" if text else type_name
         kind, body, _, _ = messages.encode([described, traceback])
-        if not tell_errors(self._node, kind, body):
+        told = fatal and _try_to_fail(self._group, packed)
+        if not (tell_errors(self._node, kind, body) or told):
             sys.stderr.write(f"Uncaught error in isolate {self._name!r}:\n{traceback}")
 
 
@@ -268,18 +278,32 @@ def _try_to_send(port: "SendPort", message: object) -> bool:
     return True
 
 
+def _try_to_fail(group: int, packed: "failures.Packed") -> bool:
+    """Send an error to the port of a group, if there is one."""
+    mailbox = nodes.current().mailbox
+    if not group or not mailbox.is_open(group):
+        return False
+    _, body, buffers, _ = messages.encode(packed)
+    mailbox.send_message(group, protocol.FAILURE, body, buffers)
+    return True
+
+
 def refuse(data: "tuple[Any, ...]", reason: str) -> None:
     """Answer a job in place of the isolate that could not be started."""
     from subiso import failures
     from subiso.errors import IsolateSpawnError
 
     _, options, _ = data
-    name, reply_to, on_exit, on_error, _, _ = options
+    name, reply_to, on_exit, on_error, _, _, group = options
     error = IsolateSpawnError(f"{name}: {reason}")
     if reply_to:
         _, body, buffers, _ = messages.encode(failures.pack(error))
         nodes.current().mailbox.send_message(reply_to, protocol.FAILURE, body, buffers)
-    elif on_error is None or not _try_to_send(_port(on_error), [f"IsolateSpawnError: {error}", None]):  # type: ignore[arg-type]
-        sys.stderr.write(f"subiso: IsolateSpawnError: {error}\n")
+    else:
+        told = _try_to_fail(group, failures.pack(error))
+        if on_error is not None:
+            told = _try_to_send(_port(on_error), [f"IsolateSpawnError: {error}", None]) or told  # type: ignore[arg-type]
+        if not told:
+            sys.stderr.write(f"subiso: IsolateSpawnError: {error}\n")
     if on_exit is not None:
         _try_to_send(_port(on_exit), None)  # type: ignore[arg-type]

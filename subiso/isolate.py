@@ -15,7 +15,8 @@ from subiso.sending import SendPort, check_timeout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Callable, Coroutine, Iterable
+    import os
+    from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Sequence
     from types import TracebackType
     from typing import Any, NoReturn, Self, overload
 
@@ -132,6 +133,7 @@ class Isolate:
             SendError: the function or an argument cannot be sent.
             IsolateSpawnError: there are too many isolates, or the program is ending.
         """
+        group = unknown.pop("_group", 0)  # given by IsolateGroup.spawn
         _refuse_options("spawn", unknown)
         for option, port in (("on_exit", on_exit), ("on_error", on_error)):
             if port is not None:
@@ -144,7 +146,8 @@ class Isolate:
         if prepared:
             isolate._prepare(paused, on_exit, on_error, errors_are_fatal)
         given = [port for port in (on_exit, on_error) if port]
-        _start(node, slot, number, call, given, name=name, on_exit=on_exit, on_error=on_error, prepared=prepared)
+        told = {"on_exit": on_exit, "on_error": on_error, "group": group}
+        _start(node, slot, number, call, given, name=name, prepared=prepared, **told)
         return isolate
 
     def _prepare(self, paused: bool, on_exit: SendPort | None, on_error: SendPort | None, fatal: bool) -> None:
@@ -158,6 +161,47 @@ class Isolate:
         if paused:
             self._ask(control.PAUSE, self._pause, self._pause)
         self._ask(control.BEGIN)
+
+    @staticmethod
+    def spawn_path(
+        path: "str | os.PathLike[str]", argv: "Sequence[str]" = (), message: object = None, **options: "Any"
+    ) -> "Isolate":
+        """Start another program, a file, in an isolate: call its function ``main`` there.
+
+        The file is loaded as a module of its own name, so that what is guarded by ``__main__`` does not run;
+        ``sys.argv`` and ``sys.path`` are as for a script. Then ``main()``, ``main(argv)`` or ``main(argv, message)`` is
+        called, whichever it takes; it may be a coroutine function. A file that cannot be loaded, or has no such
+        function, is an uncaught `IsolateSpawnError` of the isolate. (Dart: ``Isolate.spawnUri``.)
+
+        Args:
+            path: of the file.
+            argv: strings; in ``sys.argv`` the path precedes them.
+            message: whatever can be sent.
+            options: as for `spawn`.
+
+        Raises:
+            IsolateSpawnError: the file cannot be read, or has a syntax error; or as for `spawn`.
+            TypeError: ``argv`` is not a list of strings, or there is no such option.
+            SendError: the message cannot be sent.
+        """
+        from subiso import programs
+
+        return programs.spawn_path(path, argv, message, options)
+
+    @staticmethod
+    def spawn_module(name: str, argv: "Sequence[str]" = (), message: object = None, **options: "Any") -> "Isolate":
+        """Start another program, a module, in an isolate: import it there and call its function ``main``.
+
+        As `spawn_path`; the module is found on ``sys.path``, and is imported under its full name, so that it can import
+        its neighbours. Of a package this is the package itself; its ``__main__`` is the module ``"package.__main__"``.
+
+        Raises:
+            IsolateSpawnError: there is no such module, or it has a syntax error; or as for `spawn`.
+            TypeError, SendError: as for `spawn_path`.
+        """
+        from subiso import programs
+
+        return programs.spawn_module(name, argv, message, options)
 
     @overload
     @staticmethod

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self
 
+    from subiso._kernel.waitables import Inbox
     from subiso.listening import Subscription
 
 
@@ -248,11 +249,14 @@ class ReceivePort[T]:
 
     def close(self) -> None:
         """Close the port. What is queued is dropped; senders get `PortClosedError`. Closing twice does nothing."""
+        self._close(self._node.mailbox.close)
+
+    def _close(self, close_inbox: "Callable[[Inbox], None]") -> None:
         if self._inbox.closed:
             return
         if self._subscription is not None:
             self._subscription.cancel()
-        self._node.mailbox.close(self._inbox)
+        close_inbox(self._inbox)
         if self._descriptor is not None:
             descriptors, self._descriptor = self._descriptor, None
             doorbell.close(*descriptors)
@@ -276,7 +280,7 @@ class ReceivePort[T]:
     def __del__(self) -> None:
         # A port that was merely forgotten is closed: nobody can receive from it any more.
         try:
-            self.close()
+            self._close(self._node.mailbox.forget)
         except Exception:  # it was never opened, or the interpreter is ending
             pass
 

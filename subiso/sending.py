@@ -5,7 +5,7 @@ from time import monotonic
 from subiso import messages
 from subiso._kernel import links, semaphore, waiting
 from subiso._kernel import node as nodes
-from subiso._kernel.arena import Arena, slot_of
+from subiso._kernel.arena import NOBODY, Arena, slot_of
 from subiso._kernel.interrupt import unwind
 from subiso.errors import PortClosedError, PortFull
 
@@ -94,6 +94,33 @@ class SendPort:
         else:
             self.send(message)
 
+    def request(self, message: object, timeout: float | None = None) -> "Any":
+        """Send a message as a `Request`, wait for the answer, and return it.
+
+        The port must have no type. Whoever receives there gets a `Request` with the message in it, and calls its
+        `~Request.reply` or `~Request.fail`.
+
+        Args:
+            message: whatever can be sent.
+            timeout: seconds to wait for the answer; None: for ever. When they are over only the waiting ends.
+
+        Raises:
+            PortEmpty: no answer came in ``timeout`` seconds. It is a `TimeoutError`.
+            NoSendersError: the isolate that was asked has ended without answering.
+            BaseException: what the request failed with, as itself, with its traceback over there as its cause.
+            SendError, PortClosedError, PortFull: as for `send`.
+            TypeError: the port has a type.
+        """
+        from subiso import requests
+
+        return requests.request(self, message, timeout)
+
+    async def arequest(self, message: object) -> "Any":
+        """Send a message as a `Request`, and wait in the running event loop for the answer; as `request`."""
+        from subiso import requests
+
+        return await requests.arequest(self, message)
+
     def _encode(self, node: "Node", message: object) -> "tuple[int, bytes, list[memoryview], list[Any]]":
         self._check_open(node)
         return messages.typed_encode(message) if self._flags & TYPED else messages.encode(message)
@@ -124,8 +151,11 @@ class SendPort:
     def _post(self, node: "Node", kind: int, body: bytes, buffers: list[memoryview], carried: "list[Any]") -> None:
         address = self._address
         if carried:
-            slot = slot_of(address)
-            grant(node, carried, slot, node.mailbox.number_in(slot))
+            # In this order: an isolate closes its ports before it ends, so the number is that of the port's owner. If
+            # it has ended meanwhile the message will be dropped, and what is in it was given to nobody who lives.
+            receiver = slot_of(address), node.mailbox.number_in(slot_of(address))
+            is_open = node.arena.words[self._place] == address
+            grant(node, carried, *(receiver if is_open else NOBODY))
         node.mailbox.send_message(address, kind, body, buffers)
 
     def __eq__(self, other: object) -> bool:

@@ -1,5 +1,6 @@
 """Ports: sending, receiving, bounds, types, closing, and the end with the senders."""
 
+import gc
 import math
 import os
 import queue
@@ -485,6 +486,25 @@ def test_closing_wakes_a_receiver():
     until(lambda: port._inbox.waiters)
     port.close()
     assert iterating.result() == []
+
+
+def test_a_port_is_forgotten_at_any_time():
+    """The garbage collector may find a port while this very thread is at the mailbox: nothing deadlocks."""
+
+    class Circle:
+        def __init__(self):
+            self.me, self.port = self, ReceivePort()
+
+    circle = Circle()
+    send_port, mailbox = circle.port.send_port, circle.port._node.mailbox
+    with mailbox._lock:
+        del circle
+        gc.collect()
+    with pytest.raises(PortClosedError):
+        send_port.send(1)
+    with ReceivePort():
+        assert not mailbox._forgotten
+        assert send_port._address not in mailbox.inboxes
 
 
 def test_a_forgotten_port_is_closed():

@@ -26,9 +26,11 @@ LAYERS = [
     {"subiso.actors", "subiso.pool"},
     {"subiso.chunks", "subiso.crew", "subiso.mapping", "subiso.progress", "subiso.inquiry"},
     {"subiso.lines", "subiso.members", "subiso.queues", "subiso.tasks", "subiso.alarms", "subiso.statistics"},
-    {"subiso.isolate", "subiso.settings"},
+    {"subiso.groups"},
+    {"subiso.isolate", "subiso.programs", "subiso.settings"},
     {"subiso.acting", "subiso.streams", "subiso.workers"},
     {"subiso.listening", "subiso.futures", "subiso.uncaught"},
+    {"subiso.requests", "subiso.responses", "subiso.registry"},
     {"subiso.ports", "subiso.entry", "subiso.sending", "subiso.records"},
     {"subiso.coroutines"},
     {"subiso.failures", "subiso.messages", "subiso.typed"},
@@ -36,15 +38,19 @@ LAYERS = [
     {"subiso.errors", "subiso.capabilities"},
     {"subiso._kernel.nursery", "subiso._kernel.worker"},
     {"subiso._kernel.waking"},
-    {"subiso._kernel.attendant", "subiso._kernel.output", "subiso._kernel.waiting"},
+    {"subiso._kernel.asking", "subiso._kernel.attendant", "subiso._kernel.output", "subiso._kernel.waiting"},
     {"subiso._kernel.node"},
     {"subiso._kernel.control", "subiso._kernel.gate"},
     {"subiso._kernel.mailbox"},
     {"subiso._kernel.post"},
     {"subiso._kernel.links", "subiso._kernel.semaphore", "subiso._kernel.waitables"},
 ]
-# Policy that policy below it reaches when it is first needed: a port that is listened to.
-LAZY = {("subiso.ports", "subiso.listening"), ("subiso._kernel.node", "subiso._kernel.nursery")}
+# Policy that policy below it reaches when it is first needed: a port that is listened to, a request.
+LAZY = {
+    ("subiso.ports", "subiso.listening"),
+    ("subiso.sending", "subiso.requests"),
+    ("subiso._kernel.node", "subiso._kernel.nursery"),
+}
 HEAVY = ["msgspec", "asyncio", "typing", "re", "inspect", "logging", "dataclasses", "traceback", "enum", "ctypes"]
 
 

@@ -11,6 +11,7 @@ import pytest
 from subiso import (
     Isolate,
     IsolateKilledError,
+    IsolateTimeoutError,
     MessageTypeError,
     NoSendersError,
     PortClosedError,
@@ -47,6 +48,10 @@ def wait(port):
         ReceivePort(end_with_senders=False).receive()
     finally:
         port.send("unwound")
+
+
+def wait_for_nothing():
+    ReceivePort(end_with_senders=False).receive()
 
 
 def echo(port):
@@ -342,6 +347,13 @@ async def test_awaiting_what_is_killed():
             (await port.areceive()).kill()
             with pytest.raises(IsolateKilledError):
                 await future
+
+
+async def test_time_limits_of_work_that_is_awaited():
+    """The thread that keeps the time and the event loop share a doorbell: neither takes a ring from the other."""
+    for _ in range(5):
+        with pytest.raises(IsolateTimeoutError):
+            await Isolate.run(wait_for_nothing, timeout=0.01)
 
 
 async def test_cancelling_the_awaiting_task_cancels_the_work():

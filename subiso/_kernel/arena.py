@@ -20,6 +20,8 @@ from _thread import allocate_lock
 from subiso._kernel.interpreters import MAP_OPTIONS
 
 SLOTS = 1040  # main, a thousand isolates, and spares
+REGISTRY = SLOTS - 1  # where nobody lives: the registry of names holds send ports as an isolate in this slot would
+NOBODY = REGISTRY, 0  # the slot and number of an isolate that has always ended
 PORTS = 16384  # open ports per slot
 RING = 8192  # bytes of the ring between two slots, its control words included
 

@@ -26,7 +26,8 @@ _CONTROL_PORT = 5  # the place of the port that stands for the isolate itself; n
 # Control messages: an operation, the number of the isolate that is meant, and what belongs to it. Those that concern
 # isolates are in control.py; these are the kernel's own.
 RETIRE, ENDED = "retire", "ended"  # to an isolate's slot; ENDED comes from its own body
-READY, IDLE, LEASE, OUTPUT, DOOMED, ABANDONED = "ready", "idle", "lease", "output", "doomed", "abandoned"  # to main
+READY, IDLE, LEASE, ASK, OUTPUT = "ready", "idle", "lease", "ask", "output"  # to main
+DOOMED, ABANDONED = "doomed", "abandoned"  # to main, about an isolate that is being killed
 
 PIPE_ATOMIC = 4096  # bytes that one write to a pipe keeps together
 _CONGESTION = 5  # seconds to wait for room in the pipe of an isolate that does not read it

@@ -18,10 +18,10 @@ import sys
 import threading
 from time import monotonic, sleep
 
-from subiso._kernel import doorbell, exits, forks, interpreters, links, protocol, waking
+from subiso._kernel import asking, doorbell, exits, forks, interpreters, links, protocol, waking
 from subiso._kernel import node as nodes
 from subiso._kernel.arena import ABANDONED as GIVEN_UP
-from subiso._kernel.arena import CONTROL, DOORBELL, ISOLATE, LEAVING, SLOTS, Arena, address_of
+from subiso._kernel.arena import CONTROL, DOORBELL, ISOLATE, LEAVING, REGISTRY, SLOTS, Arena, address_of
 from subiso._kernel.control import Control, execute_will
 from subiso._kernel.mailbox import Mailbox
 from subiso._kernel.node import ControlPipe, Node
@@ -114,6 +114,7 @@ class Nursery:
         self._control = ControlPipe(control)
         self._arena.words[Arena.home(nodes.MAIN) + ISOLATE] = 1
         self._arena.set_capabilities(nodes.MAIN, os.urandom(32))
+        self._arena.words[Arena.home(REGISTRY) + ISOLATE] = 1
         self.node = Node(self._arena, nodes.MAIN, reader)
         self._own = Control(self.node, kill=lambda: None)  # main cannot be killed
         self._doomed: list[tuple[float, int, int]] = []  # deadline, isolate's number, slot
@@ -208,7 +209,7 @@ class Nursery:
         """Return a slot without an interpreter."""
         if self._vacant:
             return self._vacant.pop()
-        if len(self._berths) + 1 < SLOTS:
+        if len(self._berths) + 1 < REGISTRY:
             slot = len(self._berths) + 1
             self._berths.append(_Berth(slot, *self._furnish(slot)))
             return self._berths[-1]
@@ -362,6 +363,8 @@ class Nursery:
             heapq.heappush(self._doomed, (monotonic() + _SILENCE, number, *facts))
         elif operation == nodes.ABANDONED:
             self._abandoned(number, *facts)
+        elif operation == nodes.ASK:
+            asking.answer(self.node, number, *facts)
         elif operation == nodes.OUTPUT:
             exits.forward_output(*facts)
             if not facts[1]:

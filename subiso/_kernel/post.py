@@ -20,7 +20,7 @@ from heapq import heapify, heappop, heappush
 from time import monotonic_ns as now
 
 from subiso._kernel import doorbell, links, protocol, semaphore
-from subiso._kernel.arena import DOORBELL, ISOLATE, PORTS, SERIAL, SLEEPING, SLOTS, Arena, address_of, slot_of
+from subiso._kernel.arena import DOORBELL, ISOLATE, NOBODY, PORTS, SERIAL, SLEEPING, SLOTS, Arena, address_of, slot_of
 from subiso._kernel.links import Reader, Writer
 from subiso._kernel.waitables import Inbox, Waitable
 
@@ -45,6 +45,7 @@ class Post:
         self._find = shared.memory.find
         self._watches: dict[int, list[tuple[int, Waitable]]] = {}  # by slot: isolate's number, whom to tell
         self._free: list[int] = []  # indices of ports that were closed
+        self._forgotten: deque[Inbox] = deque()  # of ports that are closed to senders, and to be closed
         self._next_index = FIRST_INDEX
         self._replies = 0
         self._events: deque[Waitable] = deque()  # whom nobody has told yet what has arrived
@@ -63,6 +64,7 @@ class Post:
             OSError: there are 16,000 and more open ports in this isolate.
         """
         words = self.arena.words
+        self._close_forgotten()
         with self._lock:
             if not self._free and self._next_index == PORTS:
                 raise OSError(f"too many open ports in one isolate: {PORTS - FIRST_INDEX}")
@@ -102,9 +104,29 @@ class Post:
                 if inbox.semaphore:  # before another port can be opened in this place
                     semaphore.close(inbox.semaphore)
                 self._free.append(index)
+            for slot, number in inbox.holders:
+                self._unwatch(slot, number, inbox)
             while inbox.messages:
                 links.discard(*inbox.messages.popleft())
         inbox.notify()
+
+    def forget(self, inbox: Inbox) -> None:
+        """Close a port for its finalizer, which may run in the middle of anything, even of what holds the lock."""
+        if inbox.closed:
+            return
+        self.arena.words[Arena.port(inbox.address)] = 0
+        self._forgotten.append(inbox)
+        if self._lock.acquire(False):
+            self._lock.release()
+            self._close_forgotten()
+
+    def _close_forgotten(self) -> None:
+        while self._forgotten:
+            try:
+                inbox = self._forgotten.popleft()
+            except IndexError:  # another thread was quicker
+                return
+            self.close(inbox)
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
@@ -267,10 +289,13 @@ class Post:
     def unwatch(self, slot: int, number: int, waitable: Waitable) -> None:
         """Take back one `watch`, if it is still there."""
         with self._lock:
-            watches = self._watches.get(slot, [])
-            if (number, waitable) in watches:
-                watches.remove((number, waitable))
-                self._forget_slot(slot)
+            self._unwatch(slot, number, waitable)
+
+    def _unwatch(self, slot: int, number: int, waitable: Waitable) -> None:
+        watches = self._watches.get(slot, [])
+        if (number, waitable) in watches:
+            watches.remove((number, waitable))
+            self._forget_slot(slot)
 
     def _forget_slot(self, slot: int) -> None:
         if not self._watches[slot]:
@@ -286,8 +311,8 @@ class Post:
             self._forget_slot(slot)
             events += ended
 
-    def grant(self, address: int, slot: int, number: int) -> None:
-        """Note, wherever the port at ``address`` lives, that an isolate is given its send port.
+    def grant(self, address: int, slot: int, number: int, holds: bool = True) -> None:
+        """Note, wherever the port at ``address`` lives, that an isolate is given its send port, or holds it no more.
 
         Call this before the send port itself is sent.
         """
@@ -295,13 +320,19 @@ class Post:
         if owner == slot:
             return
         if owner != self.slot:
-            self.send(address, protocol.GRANT, struct.pack("2Q", slot, number))
-        elif (inbox := self.inboxes.get(address)) is not None:
-            with self._lock:
-                self._hold(inbox, slot, number)
+            self.send(address, protocol.GRANT, struct.pack("3Q", slot, number, holds))
+            return
+        with self._lock:
+            if (inbox := self.inboxes.get(address)) is not None:
+                self._hold(inbox, slot, number, holds)
+        if inbox is not None and not holds:
+            inbox.notify()
 
-    def _hold(self, inbox: Inbox, slot: int, number: int) -> None:
-        if (slot, number) not in inbox.holders:
+    def _hold(self, inbox: Inbox, slot: int, number: int, holds: int) -> None:
+        if not holds:
+            inbox.holders = inbox.holders - {(slot, number)} | {NOBODY}  # it stays known that it was given away
+            self._unwatch(slot, number, inbox)
+        elif (slot, number) not in inbox.holders:
             # Those that have ended are forgotten; the set is replaced, for somebody may be walking through it.
             words = self.arena.words
             living = [(one, its) for one, its in inbox.holders if words[Arena.home(one) + ISOLATE] == its]

@@ -9,7 +9,7 @@ JUMP = 1  # the stream goes on in a segment: payload is its descriptor and size,
 HOME = 2  # the stream goes on at the start of the ring, which is empty; no payload
 
 # -- for the mailbox (mailbox.py) --------------------------------------------------------------------------------------
-GRANT = 3  # that isolate has been given a send port of the port addressed: words of its slot and number
+GRANT = 3  # an isolate holds a send port of the port addressed, or no more: words of its slot, number, and which
 LARGE = 4  # a message in a memory file of its own: words of descriptor, size, kind, length of the body, of each buffer
 
 # -- what a message's payload is (messages.py) -------------------------------------------------------------------------

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 _PACKAGE = __name__.partition(".")[0]
 _STANDARD_FINDERS = (BuiltinImporter, FrozenImporter, PathFinder)
 
+private: set[str] = set()
+"""Entries of this interpreter's ``sys.path`` that others do not have: what lies there they will not find."""
+
 _paths: list[str] = []  # sys.path as it was when the next line's facts were found
 _reachable: dict[str, tuple[object, bool]] = {}  # module's name -> the module, whether it will be found
 _references: dict[int, object] = {}  # id of each function and class that was found -> itself
@@ -54,7 +57,7 @@ def forget() -> bool:
 def is_reachable(name: str, module: object) -> bool:
     """Return whether importing ``name`` elsewhere, with this ``sys.path``, gives a module of the same file."""
     if sys.path != _paths:
-        reset()
+        _forget_all()
         _paths[:] = sys.path
     known = _reachable.get(name)
     if known is not None and known[0] is module:
@@ -74,7 +77,7 @@ def _is_reachable(name: str, module: "Any") -> bool:
         return True
     if origin is None and getattr(spec, "submodule_search_locations", None) is None:  # nor is it a namespace package
         return top in sys.stdlib_module_names
-    search_in = None
+    search_in = [entry for entry in sys.path if entry not in private] if private else None
     if rest:
         parent_name = name.rpartition(".")[0]
         parent = sys.modules.get(parent_name)
@@ -111,7 +114,12 @@ def _is_same_file(one: str, other: str) -> bool:
 
 
 def reset() -> None:
-    """Forget every module, function and class."""
+    """Forget everything about one life of the interpreter."""
+    private.clear()
+    _forget_all()
+
+
+def _forget_all() -> None:
     _reachable.clear()
     _references.clear()
     _paths.clear()
