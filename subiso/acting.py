@@ -23,7 +23,7 @@ from subiso.ports import ReceivePort
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
     from typing import Any
 
     from subiso.messages import Encoded
@@ -108,7 +108,7 @@ class _Stage:
         else:
             self._calls = deque(call for call in self._calls if call[0] != address)
 
-    def _begin(self, address: int, raw: "list[Raw]") -> "Any":
+    def _begin(self, address: int, raw: "list[Raw]") -> "Coroutine[Any, Any, Any] | None":
         """Do one call, or return the coroutine that is to do it."""
         try:
             name, args, keywords = messages.decode(*raw.pop())
@@ -135,7 +135,7 @@ class _Stage:
 
     # -- with an event loop --------------------------------------------------------------------------------------------
 
-    async def _interleave(self, address: int, coroutine: "Any") -> None:
+    async def _interleave(self, address: int, coroutine: "Coroutine[Any, Any, Any]") -> None:
         """Do the rest in an event loop, beginning with a call that has returned a coroutine."""
         import asyncio
 
@@ -144,9 +144,9 @@ class _Stage:
         while True:
             while self._calls:
                 following, raw = self._calls.popleft()
-                coroutine = self._begin(following, raw)
-                if coroutine is not None:
-                    self._start(following, coroutine)
+                another = self._begin(following, raw)
+                if another is not None:
+                    self._start(following, another)
                     await asyncio.sleep(0)
             if self._ending:
                 break
@@ -157,12 +157,12 @@ class _Stage:
         if self._tasks:
             await asyncio.wait([*self._tasks.values()])
 
-    def _start(self, address: int, coroutine: "Any") -> None:
+    def _start(self, address: int, coroutine: "Coroutine[Any, Any, Any]") -> None:
         import asyncio
 
         self._tasks[address] = asyncio.get_running_loop().create_task(self._finish(address, coroutine))
 
-    async def _finish(self, address: int, coroutine: "Any") -> None:
+    async def _finish(self, address: int, coroutine: "Coroutine[Any, Any, Any]") -> None:
         try:
             encoded = messages.encode(await coroutine, "result")
         except BaseException as error:

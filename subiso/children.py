@@ -12,7 +12,7 @@ from subiso.sending import SendPort
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from typing import Any
 
     from subiso._kernel.mailbox import Mailbox
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PERMANENT, TRANSIENT, TEMPORARY = "permanent", "transient", "temporary"
 RESTARTS = (PERMANENT, TRANSIENT, TEMPORARY)
 
-log = logging.getLogger("subiso.supervisor")
+log: logging.Logger = logging.getLogger("subiso.supervisor")
 
 
 class Child:
@@ -37,9 +37,9 @@ class Child:
     def __init__(self, name: str, restart: str) -> None:
         self.name = name
         self.restart = restart
-        self.starts = 0
-        self.due = inf  # when it is to be started, on the monotonic clock
-        self.running = False  # as far as its supervisor has noticed
+        self.starts: int = 0
+        self.due: float = inf  # when it is to be started, on the monotonic clock
+        self.running: bool = False  # as far as its supervisor has noticed
 
     @property
     def isolate(self) -> Isolate | None:
@@ -204,6 +204,6 @@ def run(words: SendPort, entry: "Callable[..., Any]", args: "tuple[Any, ...]") -
     return None
 
 
-async def _run_coroutine(words: SendPort, coroutine: "Any") -> None:
+async def _run_coroutine(words: SendPort, coroutine: "Coroutine[Any, Any, Any]") -> None:
     await coroutine
     words.send(None)

@@ -17,7 +17,7 @@ from subiso.tasks import TaskFuture
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     from subiso.crew import Crew
@@ -46,7 +46,7 @@ class Chunk(TaskFuture[None]):
         super().__init__(job.crew, job.function, None, job.task_timeout, 0)
         self._job = job
         self._items = items
-        self.size = len(items)
+        self.size: int = len(items)
         self.rest: Chunk | None = None
         self.results: list[Any] = []
         self.failed: BaseException | None = None
@@ -90,7 +90,7 @@ class Chunk(TaskFuture[None]):
         self.size = size
         return rest
 
-    def take(self, kind: int, body: "Any", buffers: "Any") -> bool:
+    def take(self, kind: int, body: bytes | memoryview, buffers: "Sequence[memoryview]") -> bool:
         """Take the results."""
         try:
             seconds, results, failed = messages.decode(kind, body, buffers)
@@ -140,13 +140,15 @@ class Job:
         self.crew = crew
         self.function = function
         self.several = several
-        self.chunksize = 1 if task_timeout is not None else chunksize
+        self.chunksize: int | None = 1 if task_timeout is not None else chunksize
         self.task_timeout = task_timeout
+        self.body: bytes
+        self.carried: list[Any]
         self.body, self.carried = _encode_function(function)
-        self.number = next(_numbers)
-        self.queued = False
+        self.number: int = next(_numbers)
+        self.queued: bool = False
         self.chunks: deque[Chunk] = deque()
-        self.changed = Waitable()
+        self.changed: Waitable = Waitable()
         self.error: BaseException | None = None
         self._closed = False
         self._returned: deque[Chunk] = deque()

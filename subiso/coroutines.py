@@ -5,12 +5,12 @@ from subiso._kernel.interrupt import unwind
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Coroutine
-    from typing import Any
+    from typing import Any, TypeGuard
 
     from subiso._kernel.node import Node
 
 
-def is_coroutine(value: object) -> bool:
+def is_coroutine(value: object) -> "TypeGuard[Coroutine[Any, Any, Any]]":
     """Return whether a function has returned a coroutine, without importing what knows for sure."""
     return type(value).__name__ == "coroutine"
 

@@ -29,6 +29,7 @@ from subiso.queues import WorkQueue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from subiso.chunks import Job
@@ -49,16 +50,16 @@ class Crew:
     """
 
     def __init__(self, limit: int, options: Options) -> None:
-        self.node = nodes.current()
+        self.node: nodes.Node = nodes.current()
         self.options = options
-        self.limit = limit
+        self.limit: int = limit
         self.members: set[Member] = set()
-        self.changed = Waitable()
-        self.unfinished = 0
+        self.changed: Waitable = Waitable()
+        self.unfinished: int = 0
         self.maps: set[int] = set()  # the numbers of those that are going on
         self.broken: str | None = None
-        self.closing = False
-        self.tally = statistics.Tally()
+        self.closing: bool = False
+        self.tally: statistics.Tally = statistics.Tally()
         self._leaving: set[Member] = set()
         self._idle: list[Member] = []  # the one used last is used first: the others may time out
         self._starting = 0
@@ -243,7 +244,7 @@ class Crew:
         if not task.single:
             self._go_on(member)
 
-    def _greet(self, member: Member, kind: int, body: "Any", buffers: "Any") -> None:
+    def _greet(self, member: Member, kind: int, body: bytes | memoryview, buffers: "Sequence[memoryview]") -> None:
         """Take a worker's first message: where it takes tasks, or why it cannot."""
         if kind == protocol.FAILURE:
             error = failures.unpack(messages.decode(protocol.PICKLE, body, buffers))

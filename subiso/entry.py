@@ -15,6 +15,8 @@ from subiso._kernel.interrupt import IsolateKilled, unwind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Coroutine
     from typing import Any
 
     from subiso import failures
@@ -141,7 +143,7 @@ class Body:
         if self._node.killed:
             raise unwind()
 
-    def _run_coroutine(self, coroutine: "Any") -> "Any":
+    def _run_coroutine(self, coroutine: "Coroutine[Any, Any, Any]") -> "Any":
         import asyncio
 
         node = self._node
@@ -179,7 +181,7 @@ class Body:
 
         return asyncio.run(main())
 
-    def _on_loop_error(self, loop: "Any", context: "dict[str, Any]") -> None:
+    def _on_loop_error(self, loop: "asyncio.AbstractEventLoop", context: "dict[str, Any]") -> None:
         """An error in a callback, a timer, or a task that nobody awaits."""
         error = context.get("exception")
         if isinstance(error, Exception):

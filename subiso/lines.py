@@ -17,13 +17,13 @@ from subiso.sending import SendPort
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from subiso._kernel.node import Node
     from subiso.messages import Encoded
 
-log = logging.getLogger("subiso.actors")
+log: logging.Logger = logging.getLogger("subiso.actors")
 
 
 class ActorFuture[R](IsolateFuture[R]):
@@ -64,9 +64,9 @@ class Recipe:
             inspect.signature(cls).bind(*args, **kwargs)
         except ValueError:  # a class of C that does not say what it takes
             pass
-        self.parts = cls, args, kwargs
-        self.name = getattr(cls, "__qualname__", "actor")
-        self.methods = frozenset(
+        self.parts: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] = cls, args, kwargs
+        self.name: str = getattr(cls, "__qualname__", "actor")
+        self.methods: frozenset[str] = frozenset(
             name
             for name in dir(cls)
             if not (name.startswith("__") and name.endswith("__")) and callable(getattr(cls, name, None))
@@ -85,9 +85,9 @@ class Line:
 
     def __init__(self, recipe: Recipe | None, name: str | None = None, supervised: bool = False) -> None:
         self._recipe = recipe
-        self.node = nodes.current()
+        self.node: Node = nodes.current()
         self.methods: frozenset[str] = recipe.methods if recipe else frozenset()
-        self.changed = Waitable()
+        self.changed: Waitable = Waitable()
         self.isolate: Isolate | None = None
         self._port: SendPort | None = None
         self._waiting: deque[tuple[ActorFuture[Any] | None, Encoded]] = deque()
@@ -95,8 +95,8 @@ class Line:
         self._error: BaseException | None = None  # why there is nobody, for good
         self._hello: Callable[[], None] | None = None  # takes in what the present isolate says of itself
         self._number = 0  # of starts
-        self.name = name or ""
-        self.finished = False
+        self.name: str = name or ""
+        self.finished: bool = False
         self._supervised = supervised  # whether it is started again when it has ended
 
     # -- starting ------------------------------------------------------------------------------------------------------
@@ -152,7 +152,9 @@ class Line:
         for act in todo:
             act()
 
-    def _take(self, number: int, kind: int, body: "Any", buffers: "Any") -> "Callable[[], None]":
+    def _take(
+        self, number: int, kind: int, body: bytes | memoryview, buffers: "Sequence[memoryview]"
+    ) -> "Callable[[], None]":
         """Take what the actor says of itself: where it takes calls, why it could not be made, that it has ended.
 
         Returns:

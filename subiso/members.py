@@ -33,7 +33,9 @@ class Options:
         idle_timeout: float | None = None,
     ) -> None:
         self.name = name
-        self.initializer, self.initargs, self.finalizer = initializer, initargs, finalizer
+        self.initializer: Callable[..., object] | None = initializer
+        self.initargs: tuple[Any, ...] = initargs
+        self.finalizer: Callable[[], object] | None = finalizer
         self.max_tasks_per_worker = max_tasks_per_worker
         self.idle_timeout = idle_timeout
 
@@ -58,11 +60,11 @@ class Member:
         self.inbox: Inbox = mailbox.open()
         self.isolate: Isolate | None = None
         self.port: SendPort | None = None
-        self.thread = 0
+        self.thread: int = 0
         self.task: TaskFuture[Any] | None = None
-        self.deadline = inf
-        self.since = monotonic()
-        self.done = 0
+        self.deadline: float = inf
+        self.since: float = monotonic()
+        self.done: int = 0
         self.known: set[int] = set()
         self._mailbox = mailbox
         self._errors: Inbox = mailbox.open()  # where uncaught errors arrive

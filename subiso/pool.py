@@ -86,7 +86,7 @@ class IsolatePool(Executor):
         check_timeout(idle_timeout)
         self._task_timeout = check_timeout(task_timeout)
         self._max_pending = max_pending
-        self.name = name or f"pool-{next(_numbers)}"
+        self.name: str = name or f"pool-{next(_numbers)}"
         limit = _count_processors() if max_workers is None else _check_workers(max_workers)
         options = Options(self.name, initializer, tuple(initargs), finalizer, max_tasks_per_worker, idle_timeout)
         self._crew = Crew(limit, options)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from subiso.tasks import TaskFuture
@@ -93,9 +93,14 @@ class Tally:
     """What a crew counts, under its lock."""
 
     def __init__(self) -> None:
-        self.done = self.failed = self.cancelled = self.lost = 0
+        self.done: int = 0
+        self.failed: int = 0
+        self.cancelled: int = 0
+        self.lost: int = 0
         self._startup, self._waiting, self._running = _Clock(), _Clock(), _Clock()
-        self.started, self.waited, self.ran = self._startup.add, self._waiting.add, self._running.add
+        self.started: Callable[[float], None] = self._startup.add
+        self.waited: Callable[[float], None] = self._waiting.add
+        self.ran: Callable[[float], None] = self._running.add
 
     def count(self, task: "TaskFuture[Any]") -> None:
         """Count a task that has got its outcome."""

@@ -68,7 +68,7 @@ class Supervisor:
         for option, seconds in (("within", within), ("backoff", backoff), ("patience", patience)):
             if not seconds >= 0:  # NaN too
                 raise ValueError(f"{option} must be a number of seconds that is not negative, not {seconds!r}")
-        self.name = name or f"supervisor-{next(_numbers)}"
+        self.name: str = name or f"supervisor-{next(_numbers)}"
         self.error: SupervisorError | None = None
         self._strategy = strategy
         self._max_restarts, self._within, self._backoff, self._patience = max_restarts, within, backoff, patience

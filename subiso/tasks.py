@@ -69,8 +69,8 @@ class TaskFuture[R](IsolateFuture[R]):
         single: whether it is one of `submit`'s, and no chunk of a map.
     """
 
-    size = 1
-    single = True
+    size: int = 1
+    single: bool = True
 
     def __init__(
         self, crew: "Crew", function: object, encoded: "Encoded | None", timeout: float | None, retries: int
@@ -84,7 +84,7 @@ class TaskFuture[R](IsolateFuture[R]):
         self._timeout = timeout
         self._retries = retries
         self._member: Member | None = None
-        self.queued = False  # whether it waits in the crew's queue, which matters for a map
+        self.queued: bool = False  # whether it waits in the crew's queue, which matters for a map
         self._since = monotonic()  # of being submitted, then of being run
 
     # -- for the crew --------------------------------------------------------------------------------------------------

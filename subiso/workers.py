@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from subiso._kernel.node import Node
+    from subiso.failures import Packed
     from subiso.messages import Encoded
     from subiso.sending import SendPort
 
@@ -193,13 +194,13 @@ class Worker:
             self._logs = None
 
 
-def _pack(error: BaseException) -> "Any":
+def _pack(error: BaseException) -> "Packed":
     from subiso import failures
 
     return failures.pack(error)
 
 
-def _encode_results(seconds: float, results: "list[Any]", failed: "Any") -> "Encoded":
+def _encode_results(seconds: float, results: "list[Any]", failed: "Packed | None") -> "Encoded":
     try:
         return messages.encode((seconds, results, failed))
     except SendError:
