@@ -125,7 +125,8 @@ def run_path(path: str, place: str, code: bytes, argv: list[str], message: objec
         references.private.add(directory)
     sys.path.insert(0, directory)
     name = _name_for(place)
-    spec = importlib.util.spec_from_file_location(name, place, loader=SourceFileLoader(name, place))
+    loader: Any = SourceFileLoader(name, place)  # typeshed asks for a load_module, which 3.15 has no more
+    spec = importlib.util.spec_from_file_location(name, place, loader=loader)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
