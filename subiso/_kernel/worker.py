@@ -66,6 +66,7 @@ class _Worker:
         self._killed = self._seen = 0.0  # when the isolate was killed, and when its code was last seen to run
         self._program: Any = None
         self._ending = allocate_lock()  # taken by whoever says the isolate's last words
+        self._guard = allocate_lock()  # a kill that arrives at the end either finds the end begun or is stopped by it
         self._farewell = Farewell()
         self._baseline = Baseline()
         self._body = self._new_body()
@@ -125,7 +126,10 @@ class _Worker:
         except BaseException as error:
             _report(error)
         _join_threads()  # a kill reaches them too
-        self._interrupter.stop()
+        with self._guard:
+            if node.killed and not self._killed:  # by itself: what it told the kernel's thread may be read yet
+                self._killed = monotonic()
+            self._interrupter.stop()
         try:
             self._farewell.run()
             _flush()
@@ -149,9 +153,12 @@ class _Worker:
         """
         node = self._node
         words, home = node.arena.words, Arena.home(node.slot)
-        if not self._ending.acquire(False) or words[home + ISOLATE] != number:
-            node.ended = True
-            return False
+        with self._guard:
+            if not self._ending.acquire(False) or words[home + ISOLATE] != number:
+                node.ended = True
+                return False
+            if not abandoned:
+                self._interrupter.stop()  # the last words are not interrupted
         try:
             node.mailbox.close_ports()
             words[home + LEAVING] = number
@@ -170,10 +177,12 @@ class _Worker:
     # -- the kernel's thread -------------------------------------------------------------------------------------------
 
     def _kill(self) -> None:
-        if not self._killed:
+        with self._guard:
+            if self._killed or self._ending.locked():
+                return
             self._killed = self._seen = monotonic()
             self._interrupter.start()
-            self._node.give_up()
+        self._node.give_up()
 
     def _insist(self) -> None:
         now = monotonic()
