@@ -53,10 +53,8 @@ def main() -> None:
         for entry in (loop, swallow):
             times = sorted(kill(entry, hello) * 1000 for _ in range(max(count // 5, 20)))
             p50, p99 = statistics.median(times), times[int(len(times) * 0.99)]
-            print(
-                f"{entry.__name__:8} kill until join returns: p50 {p50:.1f} ms, p99 {p99:.1f} ms, "
-                f"at most {times[-1]:.1f} ms"
-            )
+            figures = f"p50 {p50:.1f} ms, p99 {p99:.1f} ms, at most {times[-1]:.1f} ms"
+            print(f"{entry.__name__:8} kill until join returns: {figures}")
         for _ in range(warm):
             kill(loop, hello)
         print(f"after {warm} kills:  {resources()}")

@@ -45,7 +45,7 @@ def out():
 
 
 def test_what_is_blocked_is_given_up(pipe, out, caplog):
-    """An isolate that is blocked in C ends for all: `join`, its handle, its listeners, its ports; a log says so."""
+    """An isolate that is blocked in C ends for everybody: `join`, its handle, listeners and ports; a log says so."""
     isolate = Isolate.spawn(read, out.send_port, pipe[0], name="reader", on_exit=out.send_port)
     port = out.receive(LONG)
     isolate.add_on_exit_listener(out.send_port, "ended")

@@ -67,8 +67,9 @@ class _Worker:
         self._early: list[tuple[Any, ...]] = []  # asked of an isolate whose life has not begun here
         self._killed = self._seen = 0.0  # when the isolate was killed, and when its code was last seen to run
         self._program: Any = None
-        self._waking = allocate_lock()
+        self._is_running = False  # whether the body is in the program's code
         self._ending = allocate_lock()  # taken by whoever says the isolate's last words
+        self._guard = allocate_lock()  # a kill that arrives at the end either finds the end begun or is stopped by it
         self._farewell = Farewell()
         self._baseline = Baseline()
         self._body = self._new_body()
@@ -124,9 +125,11 @@ class _Worker:
             module, data = _pickle.loads(body)
             __import__(module)
             self._program = sys.modules[module].host(data, buffers)
+            self._is_running = True
             self._program.run()
         except BaseException as error:
             _report(error)
+        self._is_running = False
         try:
             for thread in _threads():  # a kill reaches them too
                 if thread is not threading.current_thread():
@@ -158,9 +161,12 @@ class _Worker:
         """
         node = self._node
         words, home = node.arena.words, Arena.home(node.slot)
-        if not self._ending.acquire(False) or words[home + ISOLATE] != number:
-            node.ended = True
-            return False
+        with self._guard:
+            if not self._ending.acquire(False) or words[home + ISOLATE] != number:
+                node.ended = True
+                return False
+            if not abandoned:
+                self._spare_body()  # the last words are not interrupted
         try:
             node.mailbox.close_ports()
             words[home + LEAVING] = number
@@ -179,10 +185,12 @@ class _Worker:
     # -- the kernel's thread -------------------------------------------------------------------------------------------
 
     def _kill(self) -> None:
-        if not self._killed:
+        with self._guard:
+            if self._killed or self._ending.locked():
+                return
             self._killed = self._seen = monotonic()
             self._interrupter.start()
-            self._node.give_up()
+        self._node.give_up()
 
     def _insist(self) -> None:
         now = monotonic()
@@ -200,16 +208,21 @@ class _Worker:
         from subiso._kernel import waking
 
         waking.wake_waits()
-        with self._waking:
+        with self._guard:
             if self._interrupter.is_active:
-                waking.interrupt_calls(_threads())
+                waking.interrupt_calls([one for one in _threads() if one is not self._body or self._is_running])
 
     def _stop_interrupting(self) -> None:
         """Let the body's thread alone from now on."""
-        with self._waking:
-            self._interrupter.stop()
-            if "subiso._kernel.waking" in sys.modules:
-                sys.modules["subiso._kernel.waking"].spare_this_thread()
+        with self._guard:
+            if self._node.killed and not self._killed:  # by itself: what it told the kernel's thread may be read yet
+                self._killed = monotonic()
+            self._spare_body()
+
+    def _spare_body(self) -> None:
+        self._interrupter.stop()
+        if "subiso._kernel.waking" in sys.modules:
+            sys.modules["subiso._kernel.waking"].spare_this_thread()
 
     def _abandon(self) -> None:
         """Give up an isolate that does not unwind: it is blocked in C. If it ever comes back, it finds its end done."""
