@@ -7,6 +7,7 @@ import pytest
 from subiso import Isolate, IsolateKilled, ReceivePort
 from subiso._kernel import node as nodes
 from subiso._kernel import nursery as nurseries
+from subiso._kernel.interpreters import SIGNALS_DELIVER_EXCEPTIONS
 
 LONG = 20  # seconds: the bound of a wait that should be over at once
 
@@ -286,6 +287,109 @@ def test_code_that_runs_is_stopped(entry):
         isolate.kill()
         assert isolate.join(LONG)
         assert list(port) == (["finally"] if entry in ENDLESS else [])
+        assert list(ends) == [None]
+
+
+def wait_for_an_event(port):
+    import threading
+
+    event = threading.Event()
+    try:
+        port.send("running")
+        while True:
+            event.wait()
+    finally:
+        port.send("finally")
+
+
+def wait_for_a_queue(port):
+    import queue
+
+    try:
+        port.send("running")
+        while True:
+            queue.Queue().get()
+    finally:
+        port.send("finally")
+
+
+def sleep_on_a_loop_of_its_own(port):
+    import asyncio
+
+    async def sleep():
+        try:
+            port.send("running")
+            while True:
+                await asyncio.sleep(1000)
+        finally:
+            port.send("finally")
+
+    asyncio.run(sleep())
+
+
+def sleep_on_trio(port):
+    import trio
+
+    async def sleep():
+        try:
+            port.send("running")
+            while True:
+                await trio.sleep(1000)
+        finally:
+            port.send("finally")
+
+    trio.run(sleep)
+
+
+def sleep(port):
+    import time
+
+    try:
+        port.send("running")
+        while True:
+            time.sleep(1000)
+    finally:
+        port.send("finally")
+
+
+def read_from_a_pipe(port):
+    import os
+
+    reader, writer = os.pipe()
+    try:
+        port.send("running")
+        while True:
+            os.read(reader, 1)
+    finally:
+        port.send("finally")
+        os.close(reader)
+        os.close(writer)
+
+
+IN_C = pytest.mark.skipif(not SIGNALS_DELIVER_EXCEPTIONS, reason="before 3.15 such isolates are abandoned")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        wait_for_an_event,
+        wait_for_a_queue,
+        sleep_on_a_loop_of_its_own,
+        sleep_on_trio,
+        pytest.param(sleep, marks=IN_C),
+        pytest.param(read_from_a_pipe, marks=IN_C),
+    ],
+    ids=lambda entry: entry.__name__,
+)
+def test_code_that_sleeps_is_woken(entry):
+    """What waits elsewhere than in subiso is woken and unwound, and is not abandoned."""
+    with ReceivePort() as port, ReceivePort() as ends:
+        isolate = Isolate.spawn(entry, port.send_port, on_exit=ends.send_port, on_error=ends.send_port)
+        assert port.receive(LONG) == "running"
+        isolate.kill()
+        assert isolate.join(LONG)
+        assert not isolate.is_abandoned
+        assert list(port) == ["finally"]
         assert list(ends) == [None]
 
 

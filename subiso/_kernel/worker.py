@@ -67,6 +67,7 @@ class _Worker:
         self._early: list[tuple[Any, ...]] = []  # asked of an isolate whose life has not begun here
         self._killed = self._seen = 0.0  # when the isolate was killed, and when its code was last seen to run
         self._program: Any = None
+        self._wakes = 0  # how often sleeping threads were woken
         self._is_running = False  # whether the body is in the program's code
         self._ending = allocate_lock()  # taken by whoever says the isolate's last words
         self._guard = allocate_lock()  # a kill that arrives at the end either finds the end begun or is stopped by it
@@ -189,6 +190,7 @@ class _Worker:
             if self._killed or self._ending.locked():
                 return
             self._killed = self._seen = monotonic()
+            self._wakes = 0
             self._interrupter.start()
         self._node.give_up()
 
@@ -208,8 +210,9 @@ class _Worker:
         from subiso._kernel import waking
 
         waking.wake_waits()
+        self._wakes += 1
         with self._guard:
-            if self._interrupter.is_active:
+            if self._wakes > 1 and self._interrupter.is_active:  # at first, event loops may end in order
                 waking.interrupt_calls([one for one in _threads() if one is not self._body or self._is_running])
 
     def _stop_interrupting(self) -> None:
