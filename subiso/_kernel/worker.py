@@ -67,8 +67,8 @@ class _Worker:
         self._early: list[tuple[Any, ...]] = []  # asked of an isolate whose life has not begun here
         self._killed = self._seen = 0.0  # when the isolate was killed, and when its code was last seen to run
         self._program: Any = None
-        self._waking = allocate_lock()
         self._ending = allocate_lock()  # taken by whoever says the isolate's last words
+        self._guard = allocate_lock()  # held while anything is raised in the body's thread, or it is to be spared
         self._farewell = Farewell()
         self._baseline = Baseline()
         self._body = self._new_body()
@@ -133,7 +133,10 @@ class _Worker:
                     thread.join()
         except BaseException:  # the isolate has broken what it takes; who is left costs the interpreter
             self._baseline.mend()
-        self._stop_interrupting()
+        with self._guard:
+            if node.killed and not self._killed:  # by itself: what it told the kernel's thread may be read yet
+                self._killed = monotonic()
+            self._spare_body()
         try:
             self._baseline.mend()
             self._farewell.run()
@@ -158,9 +161,12 @@ class _Worker:
         """
         node = self._node
         words, home = node.arena.words, Arena.home(node.slot)
-        if not self._ending.acquire(False) or words[home + ISOLATE] != number:
-            node.ended = True
-            return False
+        with self._guard:
+            if not self._ending.acquire(False) or words[home + ISOLATE] != number:
+                node.ended = True
+                return False
+            if not abandoned:
+                self._spare_body()  # a kill may have come since: the last words are not interrupted
         try:
             node.mailbox.close_ports()
             words[home + LEAVING] = number
@@ -179,10 +185,12 @@ class _Worker:
     # -- the kernel's thread -------------------------------------------------------------------------------------------
 
     def _kill(self) -> None:
-        if not self._killed:
+        with self._guard:
+            if self._killed or self._ending.locked():
+                return
             self._killed = self._seen = monotonic()
             self._interrupter.start()
-            self._node.give_up()
+        self._node.give_up()
 
     def _insist(self) -> None:
         now = monotonic()
@@ -200,16 +208,15 @@ class _Worker:
         from subiso._kernel import waking
 
         waking.wake_waits()
-        with self._waking:
+        with self._guard:
             if self._interrupter.is_active:
                 waking.interrupt_calls(_threads())
 
-    def _stop_interrupting(self) -> None:
-        """Let the body's thread alone from now on."""
-        with self._waking:
-            self._interrupter.stop()
-            if "subiso._kernel.waking" in sys.modules:
-                sys.modules["subiso._kernel.waking"].spare_this_thread()
+    def _spare_body(self) -> None:
+        """Let the body's thread, which calls this, alone from now on."""
+        self._interrupter.stop()
+        if "subiso._kernel.waking" in sys.modules:
+            sys.modules["subiso._kernel.waking"].spare_this_thread()
 
     def _abandon(self) -> None:
         """Give up an isolate that does not unwind: it is blocked in C. If it ever comes back, it finds its end done."""
