@@ -73,7 +73,7 @@ class Interrupter:
         self._began = 0.0
         self._look = self._reminder = (0.0, 0.0)  # when, and how long after the one before
         self._tool: int | None = None
-        self._unguarded: frozenset[int] = frozenset()
+        self._unguarded = _unguarded()  # now: an import at the time of a kill might fail, or run the user's finders
         self._places: dict[int, tuple[CodeType, int]] = {}  # by thread: its last instruction
         self._kernel = get_ident()  # the thread that makes this object; nothing is raised in it
 
@@ -91,7 +91,6 @@ class Interrupter:
             monitoring.free_tool_id(tool)
             monitoring.use_tool_id(tool, "subiso")
         self._tool = tool
-        self._unguarded = _unguarded()
         self._began = now = monotonic()
         self._look, self._reminder = (now + _LOOK, _LOOK), (now + _REMINDER, _REMINDER)
         events = monitoring.events
