@@ -69,6 +69,14 @@ class Limits:
     isolates = _most_isolates()
 
 
+def _keep_room_for_descriptors(highest: int) -> None:
+    """Raise the limit in good time: interpreters that start read files, and so may the user."""
+    import resource
+
+    if highest * 4 > resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3:
+        _allow_more_descriptors()
+
+
 def _allow_more_descriptors() -> bool:
     """Raise the soft limit of open descriptors to the hard one; return whether that is more than before."""
     import resource
@@ -129,11 +137,13 @@ class Nursery:
     def _furnish(self, slot: int) -> tuple[int, int]:
         """Give a slot its pipe and doorbell, for ever: somebody may hold their numbers as long as the process lives."""
         try:
-            return self._open(slot)
+            control, reader = self._open(slot)
         except OSError as error:
             if error.errno != errno.EMFILE or not _allow_more_descriptors():
                 raise
-        return self._open(slot)
+            control, reader = self._open(slot)
+        _keep_room_for_descriptors(max(control, reader))
+        return control, reader
 
     def _open(self, slot: int) -> tuple[int, int]:
         words, home = self._arena.words, Arena.home(slot)
