@@ -112,6 +112,7 @@ def test_functions_by_value(pool):
     assert list(pool.map(nap, range(3))) == [0, 1, 2]
 
 
+@pytest.mark.dart("package/load_balancer_test")
 def test_tasks_run_side_by_side(pool):
     """Two tasks that need each other are at work at the same time."""
     with ReceivePort() as port:
@@ -318,6 +319,7 @@ def test_options_of_run(pool):
 # -- shutting down -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.dart("package/load_balancer_test")
 def test_submit_after_shutdown():
     """A pool that was shut down takes no more work; what it had is done."""
     pool = IsolatePool(1)
@@ -330,6 +332,7 @@ def test_submit_after_shutdown():
     pool.shutdown()
 
 
+@pytest.mark.dart("package/load_balancer_test")
 def test_shutdown_of_a_pool_that_did_nothing():
     """A pool without workers is shut down at once."""
     pool = IsolatePool(3)

@@ -38,6 +38,7 @@ def outcome(start, *args, **options):
 # -- files -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.dart("lib/spawn_uri_test", "lib/spawn_uri_vm_test", "co19/Isolate.spawnUri")
 @pytest.mark.parametrize(
     ("parameters", "sent"),
     [
@@ -55,6 +56,7 @@ def test_main_with_arguments_and_message(write, parameters, sent):
     assert outcome(Isolate.spawn_path, str(path), ()) == ([[]], [])
 
 
+@pytest.mark.dart("co19/Isolate.spawnUri")
 @pytest.mark.parametrize("parameters", ["", "argv", "argv=None", "*, option=1"])
 def test_main_with_less(write, parameters):
     """A main may leave out the message, or both."""
@@ -87,6 +89,7 @@ def test_a_coroutine_function(write):
     assert outcome(Isolate.spawn_path, path, ["a"]) == ([["a"]], [])
 
 
+@pytest.mark.dart("lib/spawn_uri_vm_test")
 def test_the_surroundings_are_a_scripts(write, monkeypatch):
     """The file is a module of its own name; sys.argv and sys.path are as for a script; neighbours are found."""
     write("sub/neighbour.py", "NAME = __name__")
@@ -149,6 +152,7 @@ def test_classes_of_a_program(write):
         assert boot.receive(LONG) is True
 
 
+@pytest.mark.dart("co19/Isolate.spawnUri")
 def test_options(write):
     """Programs take the options of `spawn`."""
     path = write("program.py", "from subiso import Isolate\ndef main(argv, port): port.send(Isolate.current())")
@@ -160,6 +164,7 @@ def test_options(write):
         Isolate.spawn_path(path, nonsense=3)
 
 
+@pytest.mark.dart("lib/spawn_uri_multi_test", "lib/spawn_uri_nested_vm_test")
 def test_programs_start_programs(write):
     """A program may start others; paths are those of the process."""
     inner = write("inner.py", "def main(argv, port): port.send(argv)")
@@ -225,6 +230,7 @@ def test_a_package_that_finds_its_own_modules(package, write):
 # -- what cannot be started: at the call -------------------------------------------------------------------------------
 
 
+@pytest.mark.dart("co19/Isolate.spawnUri")
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -241,6 +247,7 @@ def test_wrong_syntax(write, text, reason):
         Isolate.spawn_path(path)
 
 
+@pytest.mark.dart("lib/spawn_uri_missing_test", "co19/Isolate.spawnUri")
 def test_no_such_file(tmp_path):
     """What cannot be read is refused at the call."""
     with pytest.raises(IsolateSpawnError, match=r"missing\.py: No such file") as caught:
@@ -259,6 +266,7 @@ def test_a_file_that_must_not_be_read(write):
         Isolate.spawn_path(path)
 
 
+@pytest.mark.dart("lib/spawn_uri_missing_from_isolate_test")
 def test_missing_from_an_isolate(tmp_path):
     """An isolate that starts a program that is not there gets the error as main does."""
     with pytest.raises(IsolateSpawnError, match="No such file"):

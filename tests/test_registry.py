@@ -49,6 +49,9 @@ def serve(name, boot):
 # -- names -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.dart(
+    "package/registry_test", differs="because what is registered is a port: the objects of an isolate stay there"
+)
 def test_a_name_is_found_everywhere(port):
     """A port is found by its name in the isolate that registered it and in others; it is an equal port."""
     assert register("name", port.send_port) is True
@@ -71,6 +74,7 @@ def test_a_name_from_an_isolate():
     assert lookup("service") is None
 
 
+@pytest.mark.dart("package/registry_test")
 def test_a_name_is_given_once(port):
     """A name in use cannot be registered again, by nobody."""
     assert register("name", port.send_port) is True
@@ -90,6 +94,7 @@ def test_unknown_names():
     assert remove_tags("nothing", "tag") is False
 
 
+@pytest.mark.dart("package/registry_test")
 def test_any_isolate_unregisters(port):
     """A name is forgotten by whoever asks for it."""
     register("name", port.send_port)
@@ -137,6 +142,7 @@ def test_main_may_be_busy(script):
 # -- tags --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.dart("package/registry_test")
 def test_tags():
     """Ports are found by all of some tags, in the order of registration, each once."""
     with ReceivePort() as one, ReceivePort() as two, ReceivePort() as three:

@@ -72,6 +72,7 @@ def server():
         yield boot.receive(LONG), isolate
 
 
+@pytest.mark.dart("lib/request_reply_test")
 def test_a_reply_comes_back(server):
     """What arrives is a Request that holds the message; its reply is what `request` returns."""
     port, isolate = server
@@ -94,6 +95,7 @@ async def test_a_reply_comes_back_to_a_loop(server, anyio_backend):
     assert answers == {number: number for number in range(10)}
 
 
+@pytest.mark.dart("package/ports_test")
 def test_an_error_comes_back(server):
     """An error is raised at the asker as itself, with its traceback over there as its cause."""
     port, _ = server

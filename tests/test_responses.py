@@ -35,6 +35,7 @@ def spawn_sender(*messages):
 # -- functions ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.dart("package/ports_test")
 def test_the_first_message_is_the_response():
     """The first message is returned; the port is closed afterwards, and further ones have nowhere to go."""
     ports = []
@@ -74,6 +75,7 @@ async def test_no_response(anyio_backend):
         await asingle_response(spawn_sender())
 
 
+@pytest.mark.dart("package/ports_test")
 def test_a_response_that_does_not_come_in_time():
     """The wait is limited, and the port closed then, too."""
     ports = []
@@ -90,6 +92,7 @@ def test_a_response_of_the_wrong_type():
         single_response(spawn_sender("text"), type=int)
 
 
+@pytest.mark.dart("package/ports_test")
 async def test_an_action_that_fails(anyio_backend):
     """What the action raises is raised; the port is closed."""
     ports = []
@@ -126,6 +129,7 @@ def test_wrong_actions():
 # -- channels ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.dart("package/ports_test")
 def test_a_channel():
     """The first message is the result, as often as it is asked for; the port is closed."""
     with SingleResponseChannel() as channel:
@@ -145,6 +149,7 @@ async def test_a_channel_in_a_loop(anyio_backend):
         assert await channel == 1
 
 
+@pytest.mark.dart("package/ports_test")
 async def test_interrupting(anyio_backend):
     """`interrupt` gives the result from this side; every waiting thread and task gets it."""
     channel, results = SingleResponseChannel(int), []
@@ -185,6 +190,7 @@ def test_several_threads_get_one_message():
     assert results == [[1]] * 5
 
 
+@pytest.mark.dart("package/ports_test")
 def test_the_time_of_a_channel():
     """When its time is over, a channel has no result, and its port is closed."""
     channel = SingleResponseChannel(timeout=0.01)

@@ -137,7 +137,10 @@ class _Worker:
                     thread.join()
         except BaseException:  # the isolate has broken what it takes; who is left costs the interpreter
             self._baseline.mend()
-        self._stop_interrupting()
+        with self._guard:
+            if node.killed and not self._killed:  # by itself: what it told the kernel's thread may be read yet
+                self._killed = monotonic()
+            self._spare_body()
         try:
             self._baseline.mend()
             self._farewell.run()
@@ -215,14 +218,8 @@ class _Worker:
             if self._wakes > 1 and self._interrupter.is_active:  # at first, event loops may end in order
                 waking.interrupt_calls([one for one in _threads() if one is not self._body or self._is_running])
 
-    def _stop_interrupting(self) -> None:
-        """Let the body's thread alone from now on."""
-        with self._guard:
-            if self._node.killed and not self._killed:  # by itself: what it told the kernel's thread may be read yet
-                self._killed = monotonic()
-            self._spare_body()
-
     def _spare_body(self) -> None:
+        """Let the body's thread, which calls this, alone from now on."""
         self._interrupter.stop()
         if "subiso._kernel.waking" in sys.modules:
             sys.modules["subiso._kernel.waking"].spare_this_thread()
