@@ -5,6 +5,7 @@ ours.
 """
 
 import os
+from time import monotonic
 
 from subiso import messages
 from subiso._kernel import attendant as attendants
@@ -102,14 +103,18 @@ class ReceivePort[T]:
             ValueError: ``timeout`` is negative.
         """
         node, inbox = self._node, self._inbox
-        if not inbox.messages or node.gate.shut:
-            if inbox.closed or self._subscription is not None:
-                self._check_receivable()
-            if not node.mailbox.wait([inbox], self._ready, check_timeout(timeout)):
-                raise PortEmpty("no message arrived in time" if timeout else "no message is waiting")
-        elif timeout is not None:
-            check_timeout(timeout)
-        return self._take()
+        deadline = None if timeout is None else monotonic() + check_timeout(timeout)  # type: ignore[operator]
+        remaining = timeout
+        while True:
+            if not inbox.messages or node.gate.shut:
+                if inbox.closed or self._subscription is not None:
+                    self._check_receivable()
+                if not node.mailbox.wait([inbox], self._ready, remaining):
+                    raise PortEmpty("no message arrived in time" if timeout else "no message is waiting")
+            try:
+                return self._take()
+            except PortEmpty:  # another thread was quicker, or a sender that has ended has handed the port on before
+                remaining = None if deadline is None else max(deadline - monotonic(), 0)
 
     def receive_nowait(self) -> T:
         """Take the next message if one is waiting.
@@ -169,6 +174,7 @@ class ReceivePort[T]:
     def _take_last(self) -> tuple[int, bytes]:
         """Take the message that was sent last by isolates that have ended; they were seen to end before it was seen."""
         inbox = self._inbox
+        ended = inbox.holders if self._is_over() else None
         if not inbox.closed:
             self._node.mailbox.settle()
         try:
@@ -176,7 +182,7 @@ class ReceivePort[T]:
         except IndexError:
             if inbox.closed:
                 raise PortClosedError("the port is closed") from None
-            if self._is_over():
+            if inbox.holders is ended:  # else one of them has handed the port on
                 raise NoSendersError("every isolate that was given the send port has ended") from None
             raise PortEmpty("no message is waiting") from None
 

@@ -22,6 +22,7 @@ from subiso import (
     SendPort,
     select,
 )
+from subiso._kernel.arena import NOBODY
 
 LONG = 20  # seconds: the bound of a wait that should be over at once
 
@@ -486,6 +487,32 @@ def test_closing_wakes_a_receiver():
     until(lambda: port._inbox.waiters)
     port.close()
     assert iterating.result() == []
+
+
+def send_when_told(boot, port):
+    with ReceivePort(end_with_senders=False) as orders:
+        boot.send(orders.send_port)
+        port.send(orders.receive())
+
+
+@pytest.mark.parametrize("timeout", [None, LONG])
+def test_a_port_that_is_handed_on_is_waited_for(monkeypatch, timeout):
+    """The end of a sender may be seen before the news that it has handed the port on: the wait goes on."""
+    with ReceivePort() as boot, ReceivePort() as port:
+        isolate = Isolate.spawn(send_when_told, boot.send_port, port.send_port)
+        orders, inbox, mailbox = boot.receive(LONG), port._inbox, port._node.mailbox
+        settle, holders = mailbox.settle, inbox.holders
+
+        def news_come():
+            monkeypatch.undo()
+            inbox.holders = holders
+            orders.send("handed on")
+            settle()
+
+        monkeypatch.setattr(mailbox, "settle", news_come)
+        inbox.holders = {NOBODY}
+        assert port.receive(timeout) == "handed on"
+        assert isolate.join(LONG)
 
 
 def test_a_port_is_forgotten_at_any_time():
