@@ -1,5 +1,6 @@
 """Many isolates: rings, trees, chains, kills at once, one after another; with `-m stress` a thousand of them."""
 
+import faulthandler
 import functools
 import os
 import threading
@@ -78,6 +79,7 @@ def test_a_ring_of_a_thousand():
     """A token goes round a ring of a thousand isolates, all alive at once; then everything is released."""
     if os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") < 20 << 30:
         pytest.skip("a thousand isolates want 20 GiB")
+    faulthandler.cancel_dump_traceback_later()  # pytest's limit for a test is too short for this one
     begin = time.monotonic()
     assert go_round(add_to_ring, 1000, 3) == []
     print(f"\n1,000 isolates started, three rounds, ended: {time.monotonic() - begin:.1f} s")
@@ -253,6 +255,7 @@ def test_starting_from_many_threads():
 @pytest.mark.stress
 def test_a_thousand_kills_leave_nothing():
     """After a thousand kills in a row the process has the threads and the descriptors that it had after a hundred."""
+    faulthandler.cancel_dump_traceback_later()  # pytest's limit for a test is too short for this one
     before = None
     for i in range(1100):
         with ReceivePort() as out:

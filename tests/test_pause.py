@@ -365,7 +365,7 @@ def test_each_capability_must_be_resumed(out):
     capabilities = [isolate.pause() for _ in range(20)]
     assert len(set(capabilities)) == 20
     for capability in capabilities:
-        assert isolate.pause(capability) == capability
+        assert pause(isolate, out, capability) == capability
     for capability in capabilities[10:] + capabilities[1:10]:
         isolate.resume(capability)
     assert_paused(isolate, port, out)
