@@ -314,7 +314,8 @@ UNSOCIABLE = {
     "patches of what the kernel needs",
     "modules in the place of others",
     "modules that are gone",
-    "sys.path, replaced",  # after which others cannot import what they poison
+    "sys.path, replaced",  # after these, others cannot import what they poison
+    "sys.path_hooks",
 }
 # What cannot be reset, or was too badly broken: the next isolate gets another interpreter.
 VANDALISM = {
