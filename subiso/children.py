@@ -106,8 +106,10 @@ class IsolateChild(Child):
         self._isolate = None
         self._words = self._mailbox.open()
         port = SendPort._of(self._words.address, 0)
-        isolate = Isolate.spawn(run, port, self._entry, self._args, name=self.name, on_error=port)
+        # Paused, so that nothing that it sends arrives before it is known here.
+        isolate = Isolate.spawn(run, port, self._entry, self._args, name=self.name, on_error=port, paused=True)
         self._isolate = isolate
+        isolate.resume(isolate.pause_capability)
         self._mailbox.watch(isolate._slot, isolate._number, changed)
         if not isolate.is_alive:
             changed.notify()
