@@ -70,7 +70,7 @@ class _Worker:
         self._wakes = 0  # how often sleeping threads were woken
         self._is_running = False  # whether the body is in the program's code
         self._ending = allocate_lock()  # taken by whoever says the isolate's last words
-        self._guard = allocate_lock()  # a kill that arrives at the end either finds the end begun or is stopped by it
+        self._guard = allocate_lock()  # between what the kernel's thread does to the isolate and the isolate's end
         self._farewell = Farewell()
         self._baseline = Baseline()
         self._body = self._new_body()
@@ -104,7 +104,13 @@ class _Worker:
                 if self._node.ended:
                     self._early.append(message)
                 else:
-                    self._control.handle(operation, facts)
+                    self._handle(operation, facts)
+
+    def _handle(self, operation: str, facts: "list[Any]") -> None:
+        """Do what is asked of the isolate, unless its last words have begun: the news of its end comes last."""
+        with self._guard:
+            if not self._ending.locked():
+                self._control.handle(operation, facts)
 
     # -- the body's thread ---------------------------------------------------------------------------------------------
 
@@ -188,14 +194,12 @@ class _Worker:
 
     # -- the kernel's thread -------------------------------------------------------------------------------------------
 
-    def _kill(self) -> None:
-        with self._guard:
-            if self._killed or self._ending.locked():
-                return
+    def _kill(self) -> None:  # holds the guard: see _handle
+        if not self._killed:
             self._killed = self._seen = monotonic()
             self._wakes = 0
             self._interrupter.start()
-        self._node.give_up()
+            self._node.give_up()
 
     def _insist(self) -> None:
         now = monotonic()
@@ -253,7 +257,7 @@ class _Worker:
             self._body = self._new_body()
             early, self._early = self._early, []
             for operation, _, *facts in early:
-                self._control.handle(operation, facts)
+                self._handle(operation, facts)
         node.tell(nodes.MAIN, nodes.IDLE, node.slot, ended, recyclable)
 
 
