@@ -86,8 +86,11 @@ class Arena:
 
     def fence(self) -> None:
         """Let no load that follows be made before a store that precedes (a lock's atomic operations do that)."""
-        self._fence.acquire()
-        self._fence.release()
+        lock = self._fence
+        if lock.acquire(False):
+            lock.release()
+        else:  # another thread has it, or Ctrl-C came between these two calls
+            allocate_lock().acquire(False)
 
     def close(self) -> None:
         """Unmap this view; the memory file stays for the others."""

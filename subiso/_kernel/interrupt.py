@@ -47,13 +47,15 @@ _unwinding: dict[int, tuple[float | None, float]] = {}
 
 def unwind() -> IsolateKilled:
     """Return the exception for a thread that waits in subiso while its isolate is killed: it counts as its first."""
-    count_as_unwinding(get_ident())
+    claim(get_ident())
     return IsolateKilled("the isolate is being killed")
 
 
-def count_as_unwinding(thread: int) -> None:
-    """Note that a thread gets its first exception in another way."""
-    _unwinding.setdefault(thread, (None, monotonic()))
+def claim(thread: int) -> bool:
+    """Return whether who asks may raise in a thread: it had no exception yet, and now gets none else, or long ago."""
+    mark = None, monotonic()
+    known = _unwinding.setdefault(thread, mark)
+    return known is mark or mark[1] - known[1] > _PATIENCE
 
 
 class Interrupter:

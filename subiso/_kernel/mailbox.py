@@ -11,7 +11,6 @@ The race, and what closes it
     messages. Each has a fence in between, so at least one of them sees the other.
 """
 
-from _thread import allocate_lock, get_ident
 from time import monotonic
 
 from subiso._kernel import doorbell
@@ -38,8 +37,7 @@ class Mailbox(Post):
         super().__init__(shared, slot, doorbell_reader)
         self._ear = doorbell.Ear(doorbell_reader)
         self._misses = 0  # how many spins were in vain, one after the other
-        self._sentinel = allocate_lock()
-        self._watcher = 0  # which thread that is
+        self._sentinel: dict[None, ThreadWaiter] = {}  # who watches the doorbell: taken in one step, known to Ctrl-C
         self.listening = False  # whether it sleeps, or is about to
         self._followers: list[ThreadWaiter] = []  # who blocks
         self._patient: list[ThreadWaiter] = []  # who blocks without being in a hurry
@@ -84,16 +82,13 @@ class Mailbox(Post):
                     return False
                 if patient and self._gives_way(waiter, remaining):
                     continue
-                if self._sentinel.acquire(False):
-                    self._watcher = get_ident()
-                    try:
-                        self._watch_doorbell(waiter, ready, deadline, patient)
-                    finally:
-                        self._watcher = 0
-                        self._sentinel.release()
+                watcher = self._sentinel.setdefault(None, waiter)
+                if watcher is waiter:
+                    self._watch_doorbell(waiter, ready, deadline, patient)
                     if patient:
+                        del self._sentinel[None]
                         self._promote()
-                elif self._watcher == get_ident():  # it has called a callback, which waits in its turn
+                elif watcher.thread == waiter.thread:  # it has called a callback, which waits in its turn
                     self._watch_doorbell(waiter, ready, deadline, False)
                 else:
                     waiter.sleep(remaining)
@@ -102,6 +97,8 @@ class Mailbox(Post):
             for waitable in waitables:
                 waitable.waiters.remove(waiter)
             row.remove(waiter)
+            if self._sentinel.get(None) is waiter:
+                del self._sentinel[None]
             if not patient:
                 self._quiet_from = monotonic() + NAP
             self._promote()
@@ -127,7 +124,7 @@ class Mailbox(Post):
 
     def _promote(self) -> None:
         """Let another blocked thread take over the doorbell, if nobody has it."""
-        if not self._sentinel.locked():
+        if not self._sentinel:
             for follower in self._followers[:1] or self._patient[self._napping : self._napping + 1]:
                 follower.wake()
 

@@ -1,6 +1,6 @@
 """What can be waited for, and who waits: threads here, tasks of event loops in waiting.py."""
 
-from _thread import allocate_lock
+from _thread import allocate_lock, get_ident
 from collections import deque
 
 from subiso._kernel import doorbell
@@ -25,11 +25,13 @@ class ThreadWaiter(Waiter):
 
     Attributes:
         doorbell: the descriptor to ring while the thread is the sentinel.
+        thread: its identifier.
     """
 
-    __slots__ = ("_lock", "doorbell")
+    __slots__ = ("_lock", "doorbell", "thread")
 
     def __init__(self) -> None:
+        self.thread = get_ident()
         self.doorbell: int | None = None
         self._lock = allocate_lock()
         self._lock.acquire()

@@ -21,7 +21,7 @@ import sys
 import threading
 
 from subiso._kernel.interpreters import SIGNALS_DELIVER_EXCEPTIONS
-from subiso._kernel.interrupt import IsolateKilled, count_as_unwinding
+from subiso._kernel.interrupt import IsolateKilled, claim
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,8 +78,7 @@ def interrupt_calls(threads: list[threading.Thread]) -> None:
     """Have calls into C that sleep in these threads end with an `IsolateKilled`, where CPython can do that."""
     if SIGNALS_DELIVER_EXCEPTIONS:
         for thread in threads:
-            if thread.ident is not None and thread.is_alive():
-                count_as_unwinding(thread.ident)
+            if thread.ident is not None and thread.is_alive() and claim(thread.ident):
                 _set_error(thread.ident, IsolateKilled)
                 signal.pthread_kill(thread.ident, _SIGNAL)
 

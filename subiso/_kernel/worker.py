@@ -67,7 +67,7 @@ class _Worker:
         self._early: list[tuple[Any, ...]] = []  # asked of an isolate whose life has not begun here
         self._killed = self._seen = 0.0  # when the isolate was killed, and when its code was last seen to run
         self._program: Any = None
-        self._wakes = 0  # how often sleeping threads were woken
+        self._woken = 0.0  # when sleeping threads were woken
         self._is_running = False  # whether the body is in the program's code
         self._ending = allocate_lock()  # taken by whoever says the isolate's last words
         self._guard = allocate_lock()  # between what the kernel's thread does to the isolate and the isolate's end
@@ -197,7 +197,7 @@ class _Worker:
     def _kill(self) -> None:  # holds the guard: see _handle
         if not self._killed:
             self._killed = self._seen = monotonic()
-            self._wakes = 0
+            self._woken = 0.0
             self._interrupter.start()
             self._node.give_up()
 
@@ -208,18 +208,24 @@ class _Worker:
         if self._interrupter.insist():
             self._node.give_up()
             if now - self._seen > _STILL:
-                self._wake()
+                self._wake(now)
         if now > min(self._seen + ABANDON, self._killed + _LAST_CHANCE) and not self._ending.locked():
             self._abandon()
 
-    def _wake(self) -> None:
-        """Wake the isolate's threads that sleep elsewhere than in subiso."""
+    def _wake(self, now: float) -> None:
+        """Wake the isolate's threads that sleep elsewhere than in subiso.
+
+        At first their waits are ended in order. Calls into C are interrupted when that has stirred nothing: a thread
+        that is on its way out would get a second exception, in its ``finally``.
+        """
         from subiso._kernel import waking
 
-        waking.wake_waits()
-        self._wakes += 1
+        if self._seen > self._woken:
+            self._woken = now
+            waking.wake_waits()
+            return
         with self._guard:
-            if self._wakes > 1 and self._interrupter.is_active:  # at first, event loops may end in order
+            if self._interrupter.is_active:
                 waking.interrupt_calls([one for one in _threads() if one is not self._body or self._is_running])
 
     def _spare_body(self) -> None:
