@@ -355,8 +355,10 @@ class Nursery:
 
     def _handle(self, operation: str, number: int, facts: "list[Any]") -> None:
         if operation == nodes.READY:
-            self._berths[number - 1].ready = True
-            self._became_idle(self._berths[number - 1], recyclable=True)
+            berth = self._berths[number - 1]
+            with self._lock:
+                berth.ready = True
+                self._became_idle(berth, recyclable=True)
         elif operation == nodes.IDLE:
             berth = self._berths[number - 1]
             ended, recyclable = facts
@@ -366,7 +368,7 @@ class Nursery:
                 elif not recyclable:  # lent again meanwhile: its next interpreter finds the job
                     berth.promised = True
                     self.node.tell(berth.slot, nodes.RETIRE, 0)
-            self._became_idle(berth, recyclable and not berth.disposable)
+                self._became_idle(berth, recyclable and not berth.disposable)
         elif operation == nodes.LEASE:
             self._lease_for(*facts)
         elif operation == nodes.DOOMED:
@@ -382,26 +384,25 @@ class Nursery:
         elif number == self.node.number:
             self._own.handle(operation, facts)
 
-    def _became_idle(self, berth: _Berth, recyclable: bool) -> None:
-        with self._lock:
-            if berth.state == BOOTING:
-                if (
-                    recyclable
-                    and not (self.closing or self._retiring)
-                    and len(self._idle) < max(Limits.idle, Limits.spares)
-                ):
-                    berth.state = IDLE
-                    self._idle.append(berth)
-                else:
-                    berth.state = RETIRING
-                    self.node.tell(berth.slot, nodes.RETIRE, 0)
-            self._changed.notify_all()
-            warm = sum(one.state in (IDLE, BOOTING) or self._is_recycling(one) for one in self._berths)
-            if warm < Limits.spares and not (self.closing or self._retiring):
-                try:
-                    self._boot(self._vacate())
-                except (RuntimeError, OSError):  # no thread or descriptor: there will be no spare
-                    pass
+    def _became_idle(self, berth: _Berth, recyclable: bool) -> None:  # holds the lock
+        if berth.state == BOOTING:
+            if (
+                recyclable
+                and not (self.closing or self._retiring)
+                and len(self._idle) < max(Limits.idle, Limits.spares)
+            ):
+                berth.state = IDLE
+                self._idle.append(berth)
+            else:
+                berth.state = RETIRING
+                self.node.tell(berth.slot, nodes.RETIRE, 0)
+        self._changed.notify_all()
+        warm = sum(one.state in (IDLE, BOOTING) or self._is_recycling(one) for one in self._berths)
+        if warm < Limits.spares and not (self.closing or self._retiring):
+            try:
+                self._boot(self._vacate())
+            except (RuntimeError, OSError):  # no thread or descriptor: there will be no spare
+                pass
 
     def _lease_for(self, address: int, name: str | None, fresh: bool) -> None:
         answer: tuple[int, int] | str
