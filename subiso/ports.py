@@ -5,6 +5,7 @@ ours.
 """
 
 import os
+from itertools import count
 from time import monotonic
 
 from subiso import messages
@@ -68,13 +69,18 @@ class ReceivePort[T]:
         self._subscription: Subscription | None = None
         self._inbox = node.mailbox.open()
         if maxsize:
-            try:
-                self._inbox.semaphore = semaphore.open(node, self._inbox.address, maxsize)
-            except BaseException:
-                self.close()
-                raise
+            self._bound(maxsize)
         flags = (TYPED if decoder is not None and decoder.packs else 0) | (BOUNDED if maxsize else 0)
         self._send_port = SendPort._of(self._inbox.address, flags)
+
+    def _bound(self, maxsize: int, batch: int = 1) -> None:
+        """Let only so many messages wait. Senders learn of free places ``batch`` at a time; if more than 1, one does."""
+        self._batch, self._taken = batch, count(1)
+        try:
+            self._inbox.semaphore = semaphore.open(self._node, self._inbox.address, maxsize, one_by_one=batch == 1)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def send_port(self) -> SendPort:
@@ -163,8 +169,8 @@ class ReceivePort[T]:
             kind, payload = inbox.messages.popleft()
         except IndexError:
             kind, payload = self._take_last()
-        if inbox.semaphore:
-            semaphore.give(inbox.semaphore)
+        if inbox.semaphore and not next(self._taken) % self._batch:
+            semaphore.give(inbox.semaphore, self._batch)
         if self._descriptor is not None:
             self._rearm()
         if kind != protocol.LARGE:

@@ -43,7 +43,10 @@ def wait_for_ends(but: set[str]) -> set[str]:
 def open_ports() -> set[int]:
     """Return the addresses of main's open ports, those for replies included."""
     node = nodes.peek()
-    return set() if node is None else set(node.mailbox.inboxes)
+    if node is None:
+        return set()
+    node.mailbox.pump()  # closes those that were forgotten while another thread was pumping
+    return set(node.mailbox.inboxes)
 
 
 def foreign_threads() -> set[threading.Thread]:

@@ -167,6 +167,8 @@ class Post:
         events = self._events
         if events:
             self._notify()
+        if self._forgotten:
+            self._close_forgotten()
         until = now()
         find, dirty, end = self._find, self._dirty, self._dirty_end
         flag = find(b"\1", dirty, end)

@@ -1,4 +1,6 @@
-"""Counting the free places of a bounded port: an eventfd semaphore, exact for any number of senders.
+"""Counting the free places of a bounded port: an eventfd, whose tokens are taken one by one by any number of senders.
+
+Where there is one sender, as in a stream, it takes all that there are, and is given them by the dozen.
 
 The descriptor belongs to the port's place in its slot, for ever: a sender may still be waiting on it when the port is
 closed and another one is opened there.
@@ -18,16 +20,15 @@ _CLOSED = 1 << 32  # tokens that are given at the close, so that every waiting s
 
 if hasattr(os, "eventfd"):
 
-    def _create(tokens: int) -> int:
-        return os.eventfd(tokens, os.EFD_NONBLOCK | os.EFD_CLOEXEC | os.EFD_SEMAPHORE)
+    def _create(tokens: int, one_by_one: bool) -> int:
+        return os.eventfd(tokens, os.EFD_NONBLOCK | os.EFD_CLOEXEC | (os.EFD_SEMAPHORE if one_by_one else 0))
 
-    def take(descriptor: int) -> bool:
-        """Take a token if there is one."""
+    def take(descriptor: int) -> int:
+        """Take a token, or all, if there are any; return how many."""
         try:
-            os.eventfd_read(descriptor)
+            return os.eventfd_read(descriptor)
         except BlockingIOError:
-            return False
-        return True
+            return 0
 
     def give(descriptor: int, tokens: int = 1) -> None:
         """Put tokens back."""
@@ -35,11 +36,11 @@ if hasattr(os, "eventfd"):
 
 else:
 
-    def _create(tokens: int) -> int:
+    def _create(tokens: int, one_by_one: bool) -> int:
         raise OSError("bounded ports need Linux's eventfd")
 
-    def take(descriptor: int) -> bool:
-        """Take a token if there is one."""
+    def take(descriptor: int) -> int:
+        """Take a token, or all, if there are any; return how many."""
         raise NotImplementedError
 
     def give(descriptor: int, tokens: int = 1) -> None:
@@ -47,10 +48,10 @@ else:
         raise NotImplementedError
 
 
-def open(node: "Node", address: int, tokens: int) -> int:  # noqa: A001 - semaphore.open
+def open(node: "Node", address: int, tokens: int, one_by_one: bool) -> int:  # noqa: A001 - semaphore.open
     """Return the semaphore of the port at ``address``, with that many tokens in it."""
     words, place = node.arena.words, Arena.port(address) + 1
-    fresh = _create(tokens)
+    fresh = _create(tokens, one_by_one)
     descriptor: int = words[place]
     if not descriptor:
         words[place] = fresh
