@@ -74,7 +74,7 @@ class ReceivePort[T]:
         self._send_port = SendPort._of(self._inbox.address, flags)
 
     def _bound(self, maxsize: int, batch: int = 1) -> None:
-        """Let only so many messages wait. Senders learn of free places ``batch`` at a time; if more than 1, one does."""
+        """Let only so many messages wait. Senders, or one, learn of ``batch`` free places at a time."""
         self._batch, self._taken = batch, count(1)
         try:
             self._inbox.semaphore = semaphore.open(self._node, self._inbox.address, maxsize, one_by_one=batch == 1)

@@ -72,10 +72,11 @@ def test_random_streams(arena, other, seed, sizes):
     written, read, lag = [], [], choose.choice([0.1, 0.5, 0.9])
     for _ in range(1500):
         if choose.random() < 0.6:
-            size = choose.choice([0, 1, 7, 8, choose.randrange(*sizes) if choose.random() < 0.2 else 16])
-            kind, payload = choose.choice([protocol.PICKLE, protocol.TEXT]), choose.randbytes(size)
-            writer.write(kind, receiver.inbox.address, payload)
-            written.append((kind, payload))
+            for _ in range(300 if choose.random() < 0.02 else 1):
+                size = choose.choice([0, 1, 7, 8, choose.randrange(*sizes) if choose.random() < 0.05 else 16])
+                kind, payload = choose.choice([protocol.PICKLE, protocol.TEXT]), choose.randbytes(size)
+                writer.write(kind, receiver.inbox.address, payload)
+                written.append((kind, payload))
         elif choose.random() > lag:
             read += receiver.read()
         if choose.random() < 0.02:
@@ -89,6 +90,34 @@ def test_random_streams(arena, other, seed, sizes):
         writer.write(protocol.BYTES, receiver.inbox.address, bytes(3900))
         assert receiver.read() == [(protocol.BYTES, bytes(3900))]
     assert descriptors() == before
+
+
+@pytest.mark.parametrize("parked", [False, True])
+@pytest.mark.parametrize("size", [*range(0, 64, 8), 100, 1000, 3000])
+def test_a_reader_that_misses_the_wrap(arena, other, size, parked):
+    """Nothing is lost where the writer is back at the ring's start and fills it before the reader has followed."""
+    writer, receiver = Writer(arena, SENDER, RECEIVER), Receiver(other)
+    written, read = [], []
+
+    def write():
+        record = protocol.BYTES, b"%-8d" % len(written) + bytes(size)
+        writer.write(record[0], receiver.inbox.address, record[1])
+        written.append(record)
+
+    for lap in range(3):
+        entered = writer._entered
+        while True:  # the reader keeps up, but for the first record of the next lap
+            write()
+            if writer._entered != entered:
+                break
+            read += receiver.read()
+        if parked:
+            writer.park()
+            writer = Writer(arena, SENDER, RECEIVER)
+        for _ in range(600 * lap):
+            write()
+        read += receiver.read()
+        assert read == written
 
 
 def test_both_sides_at_once(arena, other):

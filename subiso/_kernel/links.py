@@ -149,8 +149,9 @@ class Writer:
         memory, words = self._arena.memory, published
         tail += _HEADER
         origin = tail - self._start
-        # Back from the ring's own end: until the reader follows, the record that sends it must not be overwritten.
-        limit = origin + (self._start + _END if left is not None else position)
+        # Back from the ring's own end: until the reader follows, the record that sends it must not be overwritten, not
+        # even by one that leads out of the ring.
+        limit = origin + (self._start + _END if left is not None else position - _RESERVE)
         # Here and in _open_segment: no call stands between these stores, so no signal handler can come between them.
         self._segment, self._memory, self._words, self._origin, self._limit = None, memory, words, origin, limit
         self._entered = tail
