@@ -15,7 +15,7 @@ The map of the package, from policy down to mechanism; imports point downwards o
     isolate  programs  settings starting isolates, and the handles on them; how many there may be
     acting  workers             the inside of an actor's isolate, and of a worker's
         records                     its log records
-    streams                     generators in isolates
+    streams  buffers            generators in isolates; memory that is handed over
     listening   futures         handlers of ports; results
     requests  responses         one answer to one question
     registry                    names of send ports
@@ -38,7 +38,7 @@ The map of the package, from policy down to mechanism; imports point downwards o
         node                        this interpreter's place among the others
         control  gate               what may be asked of an isolate; where its events stop
         mailbox  post  waitables    how threads wait; what arrives and is sent; what is waited for
-        links  semaphore            streams of records through shared memory
+        links  semaphore  regions   streams of records through shared memory; memory that is handed over
         arena  doorbell  protocol   where everything lies; waking; what travels
         interpreters                the only file that knows Python versions
     cli/                        the command line
@@ -54,8 +54,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from subiso._kernel.interrupt import IsolateKilled as IsolateKilled
     from subiso.actors import Actor as Actor
+    from subiso.buffers import Buffer as Buffer
+    from subiso.buffers import Transferable as Transferable
     from subiso.capabilities import Capability as Capability
     from subiso.errors import BrokenIsolatePool as BrokenIsolatePool
+    from subiso.errors import BufferSendError as BufferSendError
     from subiso.errors import IsolateError as IsolateError
     from subiso.errors import IsolateKilledError as IsolateKilledError
     from subiso.errors import IsolateSpawnError as IsolateSpawnError
@@ -101,6 +104,9 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Actor": "actors",
+    "Buffer": "buffers",
+    "Transferable": "buffers",
+    "BufferSendError": "errors",
     "Isolate": "isolate",
     "compute": "isolate",
     "configure": "settings",

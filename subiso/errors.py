@@ -75,6 +75,10 @@ class SendError(IsolateError, TypeError):
     """
 
 
+class BufferSendError(SendError, BufferError):
+    """A `Buffer` in a message cannot be handed over: views of it exist, or it has been sent already."""
+
+
 class MessageTypeError(IsolateError, ValueError):
     """A message is not of the type that the port declares; it is consumed, and the port goes on."""
 

@@ -27,7 +27,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections import deque
     from mmap import mmap
+    from typing import Any
 
+    from subiso._kernel.regions import Region
     from subiso._kernel.waitables import Inbox, Waitable
 
 # Control words of a ring: the writer's line, then the reader's.
@@ -300,43 +302,77 @@ class Reader:
             self._segment.unmap()
 
 
-def pack_large(kind: int, body: bytes, buffers: list[memoryview]) -> bytes:
+def pack_large(kind: int, body: bytes, buffers: "list[memoryview | Region]") -> bytes:
     """Copy a message into a memory file of its own and return the payload of the record that carries it.
+
+    Regions among its buffers are not copied: they leave this interpreter.
 
     Raises:
         OSError: there is no memory or descriptor for it.
+        BufferError: a region has left already, or there are views of it.
     """
-    lengths = [len(body), *(buffer.nbytes for buffer in buffers)]
-    size = sum(length + _ALIGNMENT - 1 & -_ALIGNMENT for length in lengths)
+    parts: list[bytes | memoryview] = [body, *(part for part in buffers if isinstance(part, memoryview))]
+    size = sum(_length(part) + _ALIGNMENT - 1 & -_ALIGNMENT for part in parts)
     descriptor = memory_file("subiso-message", max(size, 1))
+    left: list[Region] = []
+    places = [(len(body), 0)]
     try:
         memory = map_file(descriptor, max(size, 1))
-        place = 0
-        parts: list[bytes | memoryview] = [body, *buffers]
-        for part, length in zip(parts, lengths, strict=True):
-            memory[place : place + length] = part
-            place += length + _ALIGNMENT - 1 & -_ALIGNMENT
+        start = 0
+        for part in parts:
+            length = _length(part)
+            memory[start : start + length] = part
+            start += length + _ALIGNMENT - 1 & -_ALIGNMENT
         memory.close()
+        for buffer in buffers:
+            address = 0
+            if not isinstance(buffer, memoryview):
+                address = buffer.leave()
+                left.append(buffer)
+            places.append((buffer.nbytes, address))
     except BaseException:
+        for region in left:
+            region.come_back()
         os.close(descriptor)
         raise
-    return struct.pack(f"{3 + len(lengths)}Q", descriptor, size, kind, *lengths)
+    return struct.pack(f"{3 + 2 * len(places)}Q", descriptor, size, kind, *(word for place in places for word in place))
+
+
+def take_back(payload: bytes, buffers: "list[memoryview | Region]") -> None:
+    """Undo a `pack_large`: the record could not be sent."""
+    os.close(memoryview(payload).cast("Q")[0])
+    for buffer in buffers:
+        if not isinstance(buffer, memoryview):
+            buffer.come_back()
+
+
+def _length(part: bytes | memoryview) -> int:
+    return part.nbytes if isinstance(part, memoryview) else len(part)
 
 
 def unpack(kind: int, payload: bytes) -> "tuple[int, bytes | memoryview, list[memoryview]]":
-    """Open a record: the message's kind, its body and its buffers. A large message's own its memory from now on."""
+    """Open a record: the message's kind, its body and its buffers. A large message's own its memory from now on.
+
+    Regions stand among the buffers as what they are; whoever reads the pickle knows which.
+    """
     if kind != protocol.LARGE:
         return kind, payload, []
-    descriptor, size, kind, *lengths = memoryview(payload).cast("Q")
+    descriptor, size, kind, *places = memoryview(payload).cast("Q")
+    parts: list[Any] = []
+    start = 0
     try:
+        for length, address in zip(places[::2], places[1::2], strict=True):
+            if address:  # before anything can fail, so that nothing leaks
+                from subiso._kernel.regions import Region
+
+                parts.append(Region(address, length))
+            else:
+                parts.append((start, length))
+                start += length + _ALIGNMENT - 1 & -_ALIGNMENT
         whole = memoryview(_take(descriptor, size))
     finally:
         os.close(descriptor)
-    parts = []
-    place = 0
-    for length in lengths:
-        parts.append(whole[place : place + length])
-        place += length + _ALIGNMENT - 1 & -_ALIGNMENT
+    parts = [whole[part[0] : part[0] + part[1]] if type(part) is tuple else part for part in parts]
     return kind, parts[0], parts[1:]
 
 
@@ -371,4 +407,10 @@ def _are_descriptors_short(descriptor: int) -> bool:
 def discard(kind: int, payload: bytes) -> None:
     """Let go of what a record holds that nobody will read."""
     if kind == protocol.LARGE:
-        os.close(memoryview(payload).cast("Q")[0])
+        descriptor, _, _, *places = memoryview(payload).cast("Q")
+        os.close(descriptor)
+        for length, address in zip(places[::2], places[1::2], strict=True):
+            if address:
+                from subiso._kernel import regions
+
+                regions.free(address, length)

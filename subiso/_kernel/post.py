@@ -27,6 +27,7 @@ from subiso._kernel.waitables import Inbox, Waitable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 FIRST_INDEX = 16  # of a port that is opened; those below are at fixed places
 REPLIES = 2  # the index in the addresses of inboxes for one reply
@@ -138,8 +139,13 @@ class Post:
         """Send one record to the port at ``address``; if that is closed, the record is dropped."""
         self.writer(slot_of(address)).write(kind, address, payload)
 
-    def send_message(self, address: int, kind: int, body: bytes, buffers: list[memoryview]) -> None:
-        """Send a message; a big one, or one with buffers, in a memory file of its own."""
+    def send_message(self, address: int, kind: int, body: bytes, buffers: "list[Any]") -> None:
+        """Send a message; a big one, or one with buffers, in a memory file of its own.
+
+        Raises:
+            OSError: there is no memory or descriptor for it.
+            BufferError: a region among the buffers cannot be handed over.
+        """
         if not buffers and len(body) < links.LARGE:
             self.send(address, kind, body)
             return
@@ -147,7 +153,7 @@ class Post:
         try:
             self.send(address, protocol.LARGE, payload)
         except BaseException:
-            links.discard(protocol.LARGE, payload)
+            links.take_back(payload, buffers)
             raise
 
     def writer(self, receiver: int) -> Writer:

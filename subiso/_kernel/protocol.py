@@ -10,7 +10,8 @@ HOME = 2  # the stream goes on at the start of the ring, which is empty; no payl
 
 # -- for the mailbox (mailbox.py) --------------------------------------------------------------------------------------
 GRANT = 3  # an isolate holds a send port of the port addressed, or no more: words of its slot, number, and which
-LARGE = 4  # a message in a memory file of its own: words of descriptor, size, kind, length of the body, of each buffer
+LARGE = 4  # a message in a memory file of its own: words of descriptor, size, kind; for body and buffers length and 0,
+# or the address of a region that is handed over
 
 # -- what a message's payload is (messages.py) -------------------------------------------------------------------------
 NONE, TRUE, FALSE = 16, 17, 18  # empty payload

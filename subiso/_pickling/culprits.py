@@ -9,7 +9,7 @@ import sys
 from types import CodeType, FunctionType, MethodType, ModuleType
 
 from subiso._pickling import functions, references
-from subiso.errors import SendError
+from subiso.errors import BufferSendError, SendError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ def send_error(message: object, root: str, error: Exception, children: "Children
     if isinstance(error, MemoryError):
         return SendError(f"{root}: there is not enough memory to send it")
     path, culprit, error = _find(message, root, error, children)
-    return SendError(f"{path}: {_reason(culprit, error)}")
+    kind = BufferSendError if isinstance(error, BufferError) else SendError
+    return kind(f"{path}: {_reason(culprit, error)}")
 
 
 def _find(culprit: object, path: str, error: Exception, first: "Children | None") -> tuple[str, object, Exception]:
@@ -218,7 +219,7 @@ def _reason(culprit: object, error: Exception) -> str:
     own = getattr(type(culprit), "__subiso_unsendable__", None)
     if isinstance(own, str):
         return own
-    if isinstance(error, SendError):
+    if isinstance(error, (SendError, BufferError)):
         return str(error)
     if isinstance(error, RecursionError):
         return "nested too deeply to be sent"

@@ -9,6 +9,7 @@ Pickling of everything else is left to the C pickler. It asks Python code only a
 
 import _pickle
 import sys
+from _pickle import PickleBuffer
 from _thread import _local
 from types import (
     CellType,
@@ -29,10 +30,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from subiso._kernel.regions import Region
     from subiso._pickling.definitions import Scope
 
     Reducer = Callable[["Pickler", Any], Any]
-    _Kit = tuple["Pickler", Callable[[object], None], Callable[[], None], "_Chunks", list[memoryview]]
+    _Kit = tuple["Pickler", Callable[[object], None], Callable[[], None], "_Chunks", list[Any]]
 
 LARGE = 64 << 10  # bytes; a contiguous buffer of at least that size stays out of the pickle
 _REUSABLE = 4 << 10  # bytes of pickle; a pickler that has made more is dropped, for its memo table has grown too
@@ -141,7 +143,7 @@ class Pickler(_pickle.Pickler):
 
     Attributes:
         chunks: what has been written.
-        buffers: what has been left out.
+        buffers: what has been left out, and regions that leave.
         entered: whether it is in the middle of a message that is not of builtins only.
         kinds: which type of object is reduced by whom.
         carried: the values that want to know that they travel.
@@ -150,8 +152,10 @@ class Pickler(_pickle.Pickler):
 
     def __init__(self, *, in_band: bool = False, cyclic_structs: bool = False) -> None:
         self.chunks = _Chunks()
-        self.buffers: list[memoryview] = []
-        super().__init__(self.chunks, 5, buffer_callback=None if in_band else _taking_out(self.buffers))
+        self.buffers: list[Any] = []
+        self._regions: dict[int, tuple[PickleBuffer, Region]] | None = None if in_band else {}
+        callback = None if self._regions is None else _taking_out(self.buffers, self._regions)
+        super().__init__(self.chunks, 5, buffer_callback=callback)
         self.carried: list[Any] = []
         self.kinds = _Kinds(cyclic_structs)
         self.scope: Scope | None = None
@@ -176,6 +180,19 @@ class Pickler(_pickle.Pickler):
             _running.pickler, self._outer, self.entered = self._outer, None, False
         return carried
 
+    def take_along(self, region: "Region") -> "PickleBuffer":
+        """Have a region leave with the message; return what stands for it in what the caller reduces to.
+
+        Raises:
+            BufferError: it cannot leave.
+        """
+        region.check()
+        if self._regions is None:
+            raise BufferError("memory is handed over by messages only")
+        mark = PickleBuffer(bytearray())
+        self._regions[id(mark)] = mark, region
+        return mark
+
     def reducer_override(self, obj: "Any") -> "Any":
         """Reduce what is not built in; called by the C pickler."""
         if not self.entered:
@@ -184,8 +201,11 @@ class Pickler(_pickle.Pickler):
         return NotImplemented if reduce is None else reduce(self, obj)
 
 
-def _taking_out(buffers: list[memoryview]) -> "Callable[[Any], bool]":
+def _taking_out(buffers: "list[Any]", regions: "dict[int, tuple[PickleBuffer, Region]]") -> "Callable[[Any], bool]":
     def keep_in(buffer: "Any") -> bool:
+        if regions and id(buffer) in regions:
+            buffers.append(regions.pop(id(buffer))[1])
+            return False
         view: memoryview = buffer.raw()
         if view.nbytes < LARGE:
             return True
