@@ -36,6 +36,7 @@ def pack(
     prepared: bool = False,
     forward: bool = False,
     group: int = 0,
+    extensions: str | None = None,
 ) -> bytes:
     """Return the body of a job: everything that an isolate must know.
 
@@ -48,9 +49,10 @@ def pack(
         prepared: whether control messages, the last of them BEGIN, say what must be in force before the first line.
         forward: whether main prints for the isolate.
         group: the address where its group is sent the error that ends it; 0: there is none.
+        extensions: its policy for extension modules; None: that of its creator.
     """
     options = (name, reply_to, _flat(on_exit), _flat(on_error), prepared, forward, group)
-    return _pickle.dumps((MODULE, (setting.capture(), options, call)), 5)
+    return _pickle.dumps((MODULE, (setting.capture(extensions), options, call)), 5)
 
 
 def _flat(port: "SendPort | None") -> tuple[int, int] | None:

@@ -6,6 +6,7 @@ from subiso import entry, messages, sending
 from subiso._kernel import control, output, protocol, waiting
 from subiso._kernel import node as nodes
 from subiso._kernel.arena import ABANDONED, Arena, serial_of, slot_of
+from subiso._kernel.extensions import check_policy
 from subiso._kernel.interrupt import unwind
 from subiso._kernel.waitables import Waitable
 from subiso.capabilities import Capability
@@ -110,6 +111,7 @@ class Isolate:
         on_error: SendPort | None = None,
         errors_are_fatal: bool = True,
         fresh: bool = False,
+        extensions: str | None = None,
         **unknown: object,
     ) -> "Isolate":
         """Start an isolate and return its handle at once, without waiting for the start.
@@ -127,9 +129,12 @@ class Isolate:
             errors_are_fatal: whether an uncaught error ends the isolate. If not, it goes on with the ports that it
                 listens to.
             fresh: whether to use an interpreter in which no isolate has run before.
+            extensions: what becomes of packages with compiled code in this isolate, and those that it starts, as for
+                `configure`; the interpreter is then a fresh one. None: as in this isolate.
 
         Raises:
             TypeError: ``entry`` is not callable, or does not take these arguments.
+            ValueError: there is no such policy for packages with compiled code.
             SendError: the function or an argument cannot be sent.
             IsolateSpawnError: there are too many isolates, or the program is ending.
         """
@@ -138,15 +143,16 @@ class Isolate:
         for option, port in (("on_exit", on_exit), ("on_error", on_error)):
             if port is not None:
                 _check_port(option, port)
+        check_policy(extensions)
         node = nodes.current()
         call = _encode_call(entry, args)
-        slot, number, name = _lease(node, name, fresh)
+        slot, number, name = _lease(node, name, fresh or extensions is not None)
         isolate = Isolate._of(slot, number, name, *node.arena.capabilities(slot))
         prepared = paused or not errors_are_fatal or on_exit is not None or on_error is not None
         if prepared:
             isolate._prepare(paused, on_exit, on_error, errors_are_fatal)
         given = [port for port in (on_exit, on_error) if port]
-        told = {"on_exit": on_exit, "on_error": on_error, "group": group}
+        told = {"on_exit": on_exit, "on_error": on_error, "group": group, "extensions": extensions}
         _start(node, slot, number, call, given, name=name, prepared=prepared, **told)
         return isolate
 

@@ -31,6 +31,7 @@ class Options:
         finalizer: "Callable[[], object] | None" = None,
         max_tasks_per_worker: int | None = None,
         idle_timeout: float | None = None,
+        extensions: str | None = None,
     ) -> None:
         self.name = name
         self.initializer: Callable[..., object] | None = initializer
@@ -38,6 +39,7 @@ class Options:
         self.finalizer: Callable[[], object] | None = finalizer
         self.max_tasks_per_worker = max_tasks_per_worker
         self.idle_timeout = idle_timeout
+        self.extensions = extensions
 
 
 class Member:
@@ -84,6 +86,7 @@ class Member:
             options.initargs,
             options.finalizer,
             name=self.name,
+            extensions=options.extensions,
             on_error=SendPort._of(self._errors.address, 0),
         )
         self._mailbox.watch(isolate._slot, isolate._number, self.inbox)

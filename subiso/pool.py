@@ -9,6 +9,7 @@ from concurrent.futures import Executor
 
 from subiso import messages, tasks
 from subiso._kernel import exits, waiting
+from subiso._kernel.extensions import check_policy
 from subiso._kernel.interrupt import unwind
 from subiso.chunks import Job
 from subiso.crew import Crew
@@ -52,9 +53,10 @@ class IsolatePool(Executor):
         idle_timeout: seconds without work after which a worker ends.
         task_timeout: seconds that a task may run; then it is killed, and its future raises `IsolateTimeoutError`.
         max_pending: how many tasks may be unfinished; `submit` then blocks. None: any number.
+        extensions: what becomes of packages with compiled code in its workers, as for `Isolate.spawn`.
 
     Raises:
-        ValueError: a number is out of range.
+        ValueError: a number is out of range, or there is no such policy.
         TypeError: a function is not callable, a number is no number.
         SendError: the initializer, its arguments or the finalizer cannot be sent.
     """
@@ -73,6 +75,7 @@ class IsolatePool(Executor):
         idle_timeout: float | None = None,
         task_timeout: float | None = None,
         max_pending: int | None = None,
+        extensions: str | None = None,
     ) -> None:
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name must be a str, not {name!r}")
@@ -84,11 +87,14 @@ class IsolatePool(Executor):
         _check_count("max_tasks_per_worker", max_tasks_per_worker)
         _check_count("max_pending", max_pending)
         check_timeout(idle_timeout)
+        check_policy(extensions)
         self._task_timeout = check_timeout(task_timeout)
         self._max_pending = max_pending
         self.name: str = name or f"pool-{next(_numbers)}"
         limit = _count_processors() if max_workers is None else _check_workers(max_workers)
-        options = Options(self.name, initializer, tuple(initargs), finalizer, max_tasks_per_worker, idle_timeout)
+        options = Options(
+            self.name, initializer, tuple(initargs), finalizer, max_tasks_per_worker, idle_timeout, extensions
+        )
         self._crew = Crew(limit, options)
         _crews.add(self._crew)
         # On a thread of its own: what is collected may be collected while this thread holds any lock.

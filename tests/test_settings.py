@@ -3,7 +3,7 @@
 import pytest
 
 import subiso
-from subiso import Isolate, IsolateSpawnError, configure
+from subiso import Isolate, IsolatePool, IsolateSpawnError, configure
 from subiso._kernel import nursery
 
 PATIENCE = 60  # seconds; an upper bound
@@ -97,6 +97,56 @@ def test_packages_with_compiled_code_can_be_refused(script):
         timeout=PATIENCE,
     )
     assert program.out.splitlines() == ["('msgspec._core', True) ('msgspec._core', True)", "imported imported"]
+
+
+def test_one_isolate_or_pool_may_be_told_apart(script):
+    """What one isolate or pool is started with counts more than the rest, for it and for the isolates it starts."""
+    pytest.importorskip("msgspec")
+    program = script(
+        """
+        from subiso import Isolate, IsolatePool, ReceivePort, configure
+
+        def use(depth=0):
+            if depth:
+                return Isolate.run(use, depth - 1).result(60)
+            try:
+                import msgspec
+            except ImportError:
+                return "refused"
+            return "imported"
+
+        def tell(port, depth):
+            port.send(use(depth))
+
+        def ask(depth, **options):
+            with ReceivePort() as port:
+                Isolate.spawn(tell, port.send_port, depth, **options)
+                return port.receive(60)
+
+        print(Isolate.run(use).result(60), ask(0, extensions="off"), ask(1, extensions="off"), ask(0))
+        with IsolatePool(1, extensions="off") as pool:
+            print(pool.submit(use).result(60), Isolate.run(use).result(60))
+        configure(extensions="off")
+        print(ask(0, extensions="private"), ask(1, extensions="private"), ask(0, fresh=True))
+        """,
+        timeout=PATIENCE,
+    )
+    assert program.out.splitlines() == [
+        "imported refused refused imported",
+        "refused imported",
+        "imported imported refused",
+    ]
+
+
+def start_isolate(**options):
+    Isolate.spawn(int, **options)
+
+
+@pytest.mark.parametrize("start", [start_isolate, IsolatePool])
+def test_an_unknown_policy_of_one_is_refused(start):
+    """At once, and nothing is started."""
+    with pytest.raises(ValueError, match="'private', 'off' or 'all', not 'on'"):
+        start(extensions="on")
 
 
 def test_an_unknown_policy_is_refused(limits):

@@ -120,7 +120,8 @@ def _refusal_of(name: str) -> str | None:
     if policy == "off" and _takes_copy(name) and name not in REFUSING_STDLIB:
         return (
             "isolates load such modules from private copies, which is switched off: "
-            f"unset {SWITCH}, or call subiso.configure(extensions='private'), to allow it"
+            f"unset {SWITCH}, call subiso.configure(extensions='private'), or give the isolate or pool "
+            "extensions='private', to allow it"
         )
     return None
 

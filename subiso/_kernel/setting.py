@@ -23,13 +23,18 @@ def set_extensions(policy: str | None) -> None:
     _extensions = policy
 
 
-def capture() -> bytes:
-    """Return this interpreter's setting, as bytes; taken anew only when something in it has changed."""
+def capture(policy: str | None = None) -> bytes:
+    """Return this interpreter's setting, as bytes; taken anew only when something in it has changed.
+
+    Args:
+        policy: for extension modules, in place of this interpreter's own.
+    """
     global _last
+    policy = policy or _extensions
     environment: dict[Any, Any] = os.environ._data  # type: ignore[attr-defined]
-    if _last is None or _last[:3] != (sys.path, sys.argv, environment) or _last[3] != _extensions:
+    if _last is None or _last[:3] != (sys.path, sys.argv, environment) or _last[3] != policy:
         path = [entry if isinstance(entry, str) else os.fspath(entry) for entry in sys.path]
-        state = (list(sys.path), list(sys.argv), dict(environment), _extensions)
+        state = (list(sys.path), list(sys.argv), dict(environment), policy)
         encoded = _pickle.dumps((path, [str(word) for word in sys.argv], *state[2:]), 5)
         _last = (*state, encoded)
     return _last[4]
