@@ -73,11 +73,11 @@ class _Worker:
         self._guard = allocate_lock()  # between what the kernel's thread does to the isolate and the isolate's end
         self._farewell = Farewell()
         self._baseline = Baseline()
+        node.tell(nodes.MAIN, nodes.READY, node.slot)  # first: the body may keep the GIL from its first line on
         self._body = self._new_body()
 
     def live(self) -> None:
         node = self._node
-        node.tell(nodes.MAIN, nodes.READY, node.slot)
         poller = select.poll()
         poller.register(self._pipe.descriptor, select.POLLIN)
         while not self._retiring:
