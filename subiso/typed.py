@@ -78,7 +78,7 @@ def encode(message: object, root: str = "message") -> "Encoded":
         _take_carried()
         raise
     carried = _take_carried() if _carrying else []
-    if b"\xff" in body and (_ZONED_16 in body or _ZONED_8 in body or _ZONED_12 in body):
+    if 0xFF in body and (_ZONED_16 in body or _ZONED_8 in body or _ZONED_12 in body):
         return messages.encode(message, root)
     return MSGPACK, body, [], carried
 

@@ -12,9 +12,10 @@ The race, and what closes it
 """
 
 from time import monotonic
+from time import monotonic_ns as now
 
 from subiso._kernel import doorbell
-from subiso._kernel.arena import DOORBELL, SLEEPING, SLOTS, Arena
+from subiso._kernel.arena import DOORBELL, SLEEPING, Arena
 from subiso._kernel.post import Post
 from subiso._kernel.waitables import ThreadWaiter
 
@@ -161,14 +162,16 @@ class Mailbox(Post):
         How long depends on what it was good for the last times: a spin that was in vain halves the next ones, one that
         was not makes them long again, and now and then a long one is tried.
         """
-        words, sleeping, pump = self.arena.words, self._sleeping, self.pump
-        find, dirty, end = self._find, self._dirty, self._dirty + SLOTS
+        words, sleeping, pump_from = self.arena.words, self._sleeping, self.pump_from
+        find, dirty, end = self._find, self._dirty, self._dirty_end
         if self._sleepers:
             words[sleeping] = 0
         try:
             for _ in _SPINS[self._misses & 7]:
-                if find(b"\1", dirty, end) >= 0:
-                    pump()
+                until = now()
+                flag = find(b"\1", dirty, end)
+                if flag >= 0:
+                    pump_from(flag, until)
                     if ready():
                         self._misses = 0
                         return True

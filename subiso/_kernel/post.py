@@ -170,28 +170,32 @@ class Post:
 
         Another thread may be in the middle of that; `settle` waits for it.
         """
-        events = self._events
-        if events:
+        if self._events:
             self._notify()
         if self._forgotten:
             self._close_forgotten()
         until = now()
-        find, dirty, end = self._find, self._dirty, self._dirty_end
-        flag = find(b"\1", dirty, end)
+        flag = self._find(b"\1", self._dirty, self._dirty_end)
         if flag < 0:
             return False
-        if find(b"\1", flag + 1, end) >= 0:
+        self.pump_from(flag, until)
+        return True
+
+    def pump_from(self, flag: int, until: int) -> None:
+        """Go on with `pump`, where the first flag that is up was found by a look that was begun at ``until``."""
+        events = self._events
+        if self._find(b"\1", flag + 1, self._dirty_end) >= 0:
             self._merge([], until)
-            return True
+            return
         # As `_merge`, for the one sender that nearly always is the only one.
-        sender, memory = flag - dirty, self._memory
+        sender, memory = flag - self._dirty, self._memory
         reader = self._readers.get(sender) or self._reader(sender)
         memory[flag] = 0
         try:
             with self._lock:  # which is a fence: what is published from now on sets the flag again
                 if self._parked:
                     memory[flag] = 1
-                    return True
+                    return
                 others = reader.read(self.inboxes, events, until)
                 if others:
                     self._route(others, events)
@@ -205,7 +209,6 @@ class Post:
         finally:
             if events:
                 self._notify()
-        return True
 
     def settle(self) -> None:
         """Move everything that was sent before this call into the inboxes, whoever has begun with it."""
