@@ -27,7 +27,7 @@ The map of the package, from policy down to mechanism; imports point downwards o
     errors  capabilities
     _pickling/                  functions, classes and Structs by value
     _kernel/                    what makes isolates run; it knows no policy
-        nursery  worker             interpreters: made and lent in main; lived in
+        nursery (limits)  worker    interpreters: made and lent in main; lived in
         forks  exits  interrupt  waking  scrub (leftovers)  own_builtins
         extensions                  packages with compiled code, by
           loading  libraries        private copies: of modules, and of libraries that they bring

@@ -28,9 +28,10 @@ def configure(
         ValueError: a number is negative, ``max_isolates`` is 0 or above 1007, or there is no such policy.
         RuntimeError: this is not main.
     """
-    from subiso._kernel import nursery, setting
+    from subiso._kernel import setting
     from subiso._kernel.arena import SLOTS
     from subiso._kernel.extensions import check_policy
+    from subiso._kernel.limits import Limits
 
     if (node := nodes.peek()) is not None and node.slot != nodes.MAIN:
         raise RuntimeError("only main can configure how many interpreters there may be")
@@ -45,7 +46,6 @@ def configure(
     check_policy(extensions)
     if extensions is not None:
         setting.set_extensions(extensions)
-    limits = nursery.Limits
-    limits.spares = limits.spares if spares is None else spares
-    limits.idle = limits.idle if idle is None else idle
-    limits.isolates = limits.isolates if max_isolates is None else max_isolates
+    Limits.spares = Limits.spares if spares is None else spares
+    Limits.idle = Limits.idle if idle is None else idle
+    Limits.isolates = Limits.isolates if max_isolates is None else max_isolates

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from subiso import cli
-from subiso._kernel.nursery import Limits
+from subiso._kernel.limits import Limits
 from subiso.cli import demo, measuring, ways
 from subiso.cli.analysis import Module, analyse, analyse_all
 

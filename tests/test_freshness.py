@@ -6,6 +6,7 @@ import pytest
 
 from subiso import Isolate, ReceivePort
 from subiso._kernel import nursery as nurseries
+from subiso._kernel.limits import Limits
 
 LONG = 20  # seconds: the bound of a wait that should be over at once
 
@@ -384,7 +385,7 @@ def alone(tmp_path, monkeypatch):
     monkeypatch.setenv(
         "SUBISO_LOST", "there"
     )  # the environment as C code sees it is the process's: no other is removed
-    monkeypatch.setattr(nurseries.Limits, "spares", 0)
+    monkeypatch.setattr(Limits, "spares", 0)
     run(int)
     nurseries._nursery.retire_idle(LONG)
 

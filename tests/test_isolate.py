@@ -23,6 +23,7 @@ from subiso import (
     compute,
 )
 from subiso._kernel import interpreters, nursery
+from subiso._kernel.limits import Limits
 
 LONG = 20  # seconds: the bound of a wait that should be over at once
 
@@ -473,7 +474,7 @@ def test_the_limit_of_isolates(monkeypatch):
             port.send(error)
         ReceivePort(end_with_senders=False).receive()
 
-    monkeypatch.setattr(nursery.Limits, "isolates", 4)
+    monkeypatch.setattr(Limits, "isolates", 4)
     with ReceivePort() as port:
         Isolate.spawn(spawn_one_more, port.send_port, spawn_one_more)
         isolates = []

@@ -8,6 +8,7 @@ import pytest
 
 from subiso import Isolate
 from subiso._kernel import nursery
+from subiso._kernel.limits import Limits
 
 PATIENCE = 30  # seconds; an upper bound
 
@@ -130,7 +131,7 @@ def probe(tmp_path, monkeypatch):
 @pytest.fixture
 def one_interpreter(monkeypatch):
     """Have isolates use the same interpreter one after the other."""
-    monkeypatch.setattr(nursery.Limits, "spares", 0)
+    monkeypatch.setattr(Limits, "spares", 0)
     Isolate.run(len, "").result(PATIENCE)
     nursery._nursery.retire_idle(PATIENCE)
 

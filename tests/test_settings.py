@@ -4,7 +4,7 @@ import pytest
 
 import subiso
 from subiso import Isolate, IsolatePool, IsolateSpawnError, configure
-from subiso._kernel import nursery
+from subiso._kernel.limits import Limits
 
 PATIENCE = 60  # seconds; an upper bound
 
@@ -12,9 +12,9 @@ PATIENCE = 60  # seconds; an upper bound
 @pytest.fixture
 def limits():
     """Put the limits back after the test."""
-    before = nursery.Limits.spares, nursery.Limits.idle, nursery.Limits.isolates
-    yield nursery.Limits
-    nursery.Limits.spares, nursery.Limits.idle, nursery.Limits.isolates = before
+    before = Limits.spares, Limits.idle, Limits.isolates
+    yield Limits
+    Limits.spares, Limits.idle, Limits.isolates = before
 
 
 def descend(depth: int) -> int:

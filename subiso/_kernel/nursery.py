@@ -18,11 +18,12 @@ import sys
 import threading
 from time import monotonic, sleep
 
-from subiso._kernel import asking, doorbell, exits, forks, interpreters, links, protocol, waking
+from subiso._kernel import asking, doorbell, exits, forks, interpreters, limits, links, protocol, waking
 from subiso._kernel import node as nodes
 from subiso._kernel.arena import ABANDONED as GIVEN_UP
-from subiso._kernel.arena import CONTROL, DOORBELL, ISOLATE, LEAVING, REGISTRY, SLOTS, Arena, address_of
+from subiso._kernel.arena import CONTROL, DOORBELL, ISOLATE, LEAVING, REGISTRY, Arena, address_of
 from subiso._kernel.control import Control, execute_will
+from subiso._kernel.limits import Limits
 from subiso._kernel.mailbox import Mailbox
 from subiso._kernel.node import ControlPipe, Node
 
@@ -44,48 +45,6 @@ _LAST_WORDS = 0.002  # seconds that an isolate which is about to end is waited f
 _SILENCE = 2.5  # seconds after which a killed isolate whose kernel does not answer is given up: its GIL is held
 
 BOOTING, IDLE, BUSY, ABANDONED, RETIRING, GONE = "booting", "idle", "busy", "abandoned", "retiring", "gone"
-
-
-def _most_isolates() -> int:
-    """Return how many isolates this machine can hold: one for each 16 MiB of memory, as far as there are slots."""
-    try:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):
-        memory = 1 << 32
-    return max(min(memory >> 24, SLOTS - 1 - 32), 8)
-
-
-class Limits:
-    """How many interpreters there may be.
-
-    Attributes:
-        spares: how many idle interpreters are kept warm, once the first isolate has been started.
-        idle: how many are kept after isolates have ended, to be used again.
-        isolates: how many isolates may live at once.
-    """
-
-    spares = min(2, os.cpu_count() or 1)
-    idle = 32
-    isolates = _most_isolates()
-
-
-def _keep_room_for_descriptors(highest: int) -> None:
-    """Raise the limit in good time: interpreters that start read files, and so may the user."""
-    import resource
-
-    if highest * 4 > resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3:
-        _allow_more_descriptors()
-
-
-def _allow_more_descriptors() -> bool:
-    """Raise the soft limit of open descriptors to the hard one; return whether that is more than before."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == hard:
-        return False
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return True
 
 
 class _Berth:
@@ -139,10 +98,10 @@ class Nursery:
         try:
             control, reader = self._open(slot)
         except OSError as error:
-            if error.errno != errno.EMFILE or not _allow_more_descriptors():
+            if error.errno != errno.EMFILE or not limits.allow_more_descriptors():
                 raise
             control, reader = self._open(slot)
-        _keep_room_for_descriptors(max(control, reader))
+        limits.keep_room_for_descriptors(max(control, reader))
         return control, reader
 
     def _open(self, slot: int) -> tuple[int, int]:

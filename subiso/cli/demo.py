@@ -50,7 +50,7 @@ def run(arguments: "argparse.Namespace") -> int:
     from rich.console import Console
 
     from subiso import IsolateSpawnError
-    from subiso._kernel.nursery import Limits
+    from subiso._kernel.limits import Limits
     from subiso.cli.measuring import measure
     from subiso.cli.ways import WAYS
 

@@ -84,7 +84,7 @@ def _limits() -> "Iterator[Finding]":
     import resource
 
     from subiso._kernel.arena import SLOTS
-    from subiso._kernel.nursery import Limits
+    from subiso._kernel.limits import Limits
 
     yield Finding("processors", str(len(os.sched_getaffinity(0))))
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
