@@ -42,7 +42,7 @@ _BIAS = 1 << 62  # added to an origin where it is stored: a ring's is negative a
 _HEADER = 24
 _RESERVE = 40  # bytes kept free at the end of a ring or segment for the record that leads out of it
 _END = arena.RING - _CONTROL - _RESERVE  # records in the ring end here
-_FIRST_SEGMENT, _LAST_SEGMENT = 1 << 18, 1 << 24  # bytes; each is twice the one before while the reader lags
+_FIRST_SEGMENT, _LAST_SEGMENT = 1 << 18, 1 << 24  # bytes; in between, more than twice what the reader lags behind
 
 LARGE = 1 << 18  # bytes; a message of this size or more gets a memory file of its own
 _ALIGNMENT = 64  # of buffers in such a file
@@ -76,7 +76,6 @@ class Writer:
         self._start = Arena.ring(sender, receiver) + _CONTROL
         self._control = Arena.ring(sender, receiver) >> 3
         self._lock = allocate_lock()
-        self._next_size = _FIRST_SEGMENT
         self._dirty = Arena.dirty(receiver) + sender
         self._sleeping = Arena.home(receiver) + arena.SLEEPING
         words, control = shared.words, self._control
@@ -146,7 +145,6 @@ class Writer:
         left = self._segment
         position = tail - self._origin
         self._words[position >> 3] = protocol.HOME
-        self._next_size = _FIRST_SEGMENT
         published, control = self._arena.words, self._control
         memory, words = self._arena.memory, published
         tail += _HEADER
@@ -162,7 +160,9 @@ class Writer:
             left.unmap()
 
     def _open_segment(self, tail: int, size: int) -> None:
-        length = max(self._next_size, 1 << (size + _RESERVE - 1).bit_length())
+        lag = tail - self._published[self._control + _HEAD]
+        wanted = min(1 << (2 * lag).bit_length(), _LAST_SEGMENT)
+        length = max(_FIRST_SEGMENT, wanted, 1 << (size + _RESERVE - 1).bit_length())
         descriptor = memory_file("subiso-segment", length)
         try:
             segment = Segment(descriptor, length)
@@ -174,7 +174,6 @@ class Writer:
         self._words[word] = 16 << 8 | protocol.JUMP
         self._words[word + 3] = descriptor
         self._words[word + 4] = length
-        self._next_size = min(length * 2, _LAST_SEGMENT)
         published, control = self._arena.words, self._control
         memory, words = segment.memory, segment.words
         tail += _RESERVE
