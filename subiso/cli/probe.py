@@ -9,10 +9,11 @@ import json
 import os
 import sys
 from time import perf_counter
+from types import ModuleType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from subiso import SendPort
@@ -83,11 +84,18 @@ def compiled_modules() -> "dict[str, int | None]":
     in_main = node is None or node.slot == nodes.MAIN
     private = {} if in_main else {name: address for name, _, address in loading.loaded()}
     modules: dict[str, int | None] = dict(private)  # some replace themselves by a module of Python
-    for module in list(sys.modules.values()):
+    for module in _reachable_modules():
         loader = getattr(getattr(module, "__spec__", None), "loader", None)
         if isinstance(loader, ExtensionFileLoader) and loader.name.partition(".")[0] not in sys.stdlib_module_names:
             modules[loader.name] = private.get(loader.name) or loading.address_of_original(loader.path)
     return modules
+
+
+def _reachable_modules() -> "Iterator[Any]":
+    """Yield what is in ``sys.modules``, and the modules that those hold: cv2 keeps its compiled one in a variable."""
+    for module in list(sys.modules.values()):
+        yield module
+        yield from (value for value in list(getattr(module, "__dict__", {}).values()) if isinstance(value, ModuleType))
 
 
 def _described(error: BaseException) -> str:
