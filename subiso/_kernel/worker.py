@@ -26,6 +26,7 @@ from subiso._kernel.waitables import Inbox
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 BODY_STACK = 16 << 20  # bytes, of address space: OpenBLAS and deep recursion need more than 2 MiB
@@ -68,6 +69,7 @@ class _Worker:
         self._killed = self._seen = 0.0  # when the isolate was killed, and when its code was last seen to run
         self._program: Any = None
         self._woken = 0.0  # when sleeping threads were woken
+        self._spare: Callable[[], None] | None = None  # takes back an interruption of this thread, once there was one
         self._is_running = False  # whether the body is in the program's code
         self._ending = allocate_lock()  # taken by whoever says the isolate's last words
         self._guard = allocate_lock()  # between what the kernel's thread does to the isolate and the isolate's end
@@ -226,13 +228,14 @@ class _Worker:
             return
         with self._guard:
             if self._interrupter.is_active:
+                self._spare = waking.spare_this_thread
                 waking.interrupt_calls([one for one in _threads() if one is not self._body or self._is_running])
 
     def _spare_body(self) -> None:
         """Let the body's thread, which calls this, alone from now on."""
         self._interrupter.stop()
-        if "subiso._kernel.waking" in sys.modules:
-            sys.modules["subiso._kernel.waking"].spare_this_thread()
+        if self._spare is not None:
+            self._spare()
 
     def _abandon(self) -> None:
         """Give up an isolate that does not unwind: it is blocked in C. If it ever comes back, it finds its end done."""
@@ -257,7 +260,7 @@ class _Worker:
             recyclable = False
         node.locals.clear()
         if recyclable:
-            self._killed = 0.0
+            self._killed, self._spare = 0.0, None
             self._ending = allocate_lock()
             node.renew()
             self._body = self._new_body()
