@@ -232,7 +232,8 @@ def test_a_million_items_in_constant_memory(stream):
         with open("/proc/self/statm") as file:
             return int(file.read().split()[1]) * 4096
 
-    assert sum(1 for _ in stream(count, 20_000)) == 20_000
+    for _ in range(4):  # in every interpreter that is kept warm
+        assert sum(1 for _ in stream(count, 20_000)) == 20_000
     before = memory()
     assert sum(1 for _ in stream(count, 1_000_000)) == 1_000_000
     assert memory() - before < 8_000_000
