@@ -3,7 +3,7 @@
 import _pickle
 
 from subiso import entry, messages, sending
-from subiso._kernel import control, output, protocol, waiting
+from subiso._kernel import control, output, protocol, setting, waiting
 from subiso._kernel import node as nodes
 from subiso._kernel.arena import ABANDONED, Arena, serial_of, slot_of
 from subiso._kernel.extensions import check_policy
@@ -639,6 +639,7 @@ def _lease(node: "Node", name: str | None, fresh: bool) -> tuple[int, int, str]:
     """Have an interpreter lent to a new isolate: its slot, the isolate's number and name."""
     if name is not None and not isinstance(name, str):
         raise TypeError(f"name must be a str, not {name!r}")
+    fresh = fresh or setting.is_confined()
     try:
         if node.slot == nodes.MAIN:
             from subiso._kernel import nursery

@@ -294,9 +294,11 @@ class Nursery:
                 execute_will(self.node, slot)
                 words, home = self._arena.words, Arena.home(slot)
                 words[home + GIVEN_UP] = number
-                words[home + ISOLATE] = 0
-                self.node.mailbox.announce_end(slot)
-                self._abandoned(number, slot)
+                try:
+                    self._abandoned(number, slot)  # before anybody sees the end, which the program's may follow
+                finally:
+                    words[home + ISOLATE] = 0
+                    self.node.mailbox.announce_end(slot)
 
     def _abandoned(self, number: int, slot: int) -> None:
         berth = self._berths[slot - 1]

@@ -32,6 +32,7 @@ MODULES: "dict[str, Facts]" = {
 PRIVATE_LIBRARIES: dict[str, str] = {
     # Beginning of the name of a bundled library -> why each isolate needs a copy of it. Those that call Python's C API
     # are found without being named here.
+    "libblosc2": "PyTables compresses in its one global context, under a GIL of which each isolate has another one",
     "libhdf5": "h5py and PyTables call it under a lock of their own, of which each isolate has another one",
     "libllvmlite": "llvmlite calls LLVM under a lock of its own, of which each isolate has another one",
 }
