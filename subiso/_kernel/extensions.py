@@ -19,7 +19,7 @@ from _frozen_importlib import BuiltinImporter, ModuleSpec
 from _frozen_importlib_external import ExtensionFileLoader
 
 from subiso._kernel import libraries, loading, packages
-from subiso._kernel.interpreters import REFUSING_STDLIB
+from subiso._kernel.interpreters import IMMORTALS_DRIFT, REFUSING_STDLIB
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -114,7 +114,8 @@ def _create_module(loader: ExtensionFileLoader, spec: "ModuleSpec") -> "ModuleTy
 def _refusal_of(name: str) -> str | None:
     """Return why the module may not be loaded here, and what would allow it; None if it may."""
     policy = _policy or os.environ.get(SWITCH) or "private"
-    reason = _facts_of(name).get("refused")
+    facts = _facts_of(name)
+    reason = facts.get("refused") or (IMMORTALS_DRIFT and facts.get("drifts"))
     if reason and policy != "all":
         return f"isolates do not load it, because {reason}; set {SWITCH}=all to load it nevertheless"
     if policy == "off" and _takes_copy(name) and name not in REFUSING_STDLIB:

@@ -101,3 +101,10 @@ if sys.version_info < (3, 13):
         "ossaudiodev",
         "pyexpat",
     }
+
+IMMORTALS_DRIFT = sys.version_info < (3, 14)
+"""Whether an immortal object becomes mortal when a compiled module counts references to it as those of others.
+
+Modules built with a limited API of before 3.12 do so, and in isolates at the same time, so that counts get lost. From
+3.14 on the count begins in the middle of what counts as immortal.
+"""

@@ -12,10 +12,12 @@ if TYPE_CHECKING:
 
         Attributes:
             refused: why no isolate should load it; it is loaded nevertheless under the policy ``all``.
+            drifts: why it is refused on those versions of Python where immortal objects may become mortal.
             warning: the beginning of a UserWarning that follows its loading and does not hold for a private copy.
         """
 
         refused: str
+        drifts: str
         warning: str
 
 
@@ -24,6 +26,9 @@ MODULES: "dict[str, Facts]" = {
     "readline": {"refused": "its library drives the process's terminal, without a thought for threads"},
     "torch": {
         "refused": "its libraries have one registry for the process, and end the process when a second copy registers"
+    },
+    "tables": {
+        "drifts": "its modules count references to objects that all isolates share, which crashes on Python before 3.14"
     },
     "numpy._core._multiarray_umath": {"warning": "NumPy was imported from a Python sub-interpreter"},
     "numpy.core._multiarray_umath": {"warning": "NumPy was imported from a Python sub-interpreter"},
