@@ -83,12 +83,16 @@ def isolates(chunks: list[list[str]], workers: int) -> "Results":
     Raises:
         RuntimeError: an isolate failed, and the text is its traceback; or one ended with work undone.
     """
-    from subiso import Isolate, ReceivePort
+    from subiso import Isolate, ReceivePort, configure
+    from subiso._kernel.limits import Limits
 
     remaining, missing = iter(chunks), len(chunks)
     results: ReceivePort[tuple[SendPort, list[Module]]] = ReceivePort()
     errors: ReceivePort[list[str]] = ReceivePort()
     with results, errors, contextlib.ExitStack() as running:
+        # There will be no more isolates than these; spares would be made on their processors meanwhile.
+        running.callback(configure, spares=Limits.spares)
+        configure(spares=0)
         with _interrupts_held_back():
             for number in range(workers):
                 isolate = Isolate.spawn(_work, results.send_port, name=f"analyst-{number}", on_error=errors.send_port)
