@@ -276,10 +276,12 @@ def test_removing_error_listeners(out, capfd):
     with ReceivePort() as errors:
         isolate.remove_error_listener(errors.send_port)
         isolate.add_error_listener(errors.send_port)
+        isolate.ping(out.send_port)  # control messages are handled in order, and go another way than others
+        out.receive(LONG)
         port.send(ValueError("heard"))
         assert errors.receive(LONG)[0] == "ValueError: heard"
         isolate.remove_error_listener(errors.send_port)
-        isolate.ping(out.send_port)  # control messages are handled in order
+        isolate.ping(out.send_port)
         out.receive(LONG)
         port.send(ValueError("printed"))
         port.send("end")
@@ -437,6 +439,8 @@ def test_errors_of_an_isolate(out):
     port = out.receive(LONG)
     with isolate.errors as errors:
         assert isinstance(errors, UncaughtErrors)
+        isolate.ping(out.send_port)  # answered when the listener is in force: messages go another way
+        assert out.receive(LONG) is None
         for text in ("one", "two: three"):
             port.send(ValueError(text))
             error = next(errors)
