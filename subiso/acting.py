@@ -49,7 +49,7 @@ def serve(hello: "SendPort", cls: "Callable[..., Any]", args: "tuple[Any, ...]",
             hello._post(node, *_failure(error))
         return
     with ReceivePort[tuple[int, bytes, list[memoryview]]]() as port:
-        port._decode = lambda kind, body, buffers: (kind, body, buffers)  # what fails there must fail the call
+        port._decode_by(lambda kind, body, buffers: (kind, body, buffers))  # what fails there must fail the call
         hello.send(port.send_port)
         _Stage(target, port).run()
         close = getattr(target, _CLOSE, None)

@@ -66,7 +66,7 @@ class Chunk(TaskFuture[None]):
         job.note_size(len(self._items), len(body))
         member.known.difference_update(forgotten)
         member.known.add(job.number)
-        return kind, body, buffers, carried + more
+        return kind, body, buffers, [*carried, *more]
 
     def _keep_what_can_be_sent(self) -> None:
         """Give back the items from the first on that cannot be sent; raise if that is the first of all."""

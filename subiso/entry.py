@@ -16,7 +16,7 @@ from subiso._kernel.interrupt import IsolateKilled, unwind
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Sequence
     from typing import Any
 
     from subiso import failures
@@ -199,7 +199,7 @@ def _is_coroutine(value: object) -> bool:
 class _OneShot(Body):
     """`Isolate.run`: the result, sent last, goes to the address for the reply."""
 
-    _reply: "tuple[int, bytes, list[memoryview], list[Any]] | None" = None
+    _reply: "tuple[int, bytes, Sequence[memoryview], Sequence[Any]] | None" = None
 
     def run(self) -> None:
         try:

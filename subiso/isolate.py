@@ -618,7 +618,7 @@ def _refuse_options(call: str, unknown: "dict[str, object]") -> None:
 
 def _encode_call(
     function: "Callable[..., Any]", args: "tuple[Any, ...]"
-) -> "tuple[int, bytes, list[memoryview], list[Any]]":
+) -> "tuple[int, bytes, Sequence[memoryview], Sequence[Any]]":
     """Encode what is to be called, and check it as far as that can be done here.
 
     Raises:
@@ -670,7 +670,7 @@ def _start(
     node: "Node",
     slot: int,
     number: int,
-    call: "tuple[int, bytes, list[memoryview], list[Any]]",
+    call: "tuple[int, bytes, Sequence[memoryview], Sequence[Any]]",
     given: list[SendPort],
     *,
     name: str,

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from subiso.typed import Decoder as Decoder
 
-    Encoded = tuple[int, bytes, list[memoryview], list[Any]]
+    Direct = tuple[int, Callable[[bytes], Any], type[Exception] | tuple[()]]  # kind, function, error
+    Encoded = tuple[int, bytes, Sequence[memoryview], Sequence[Any]]
 
 _loads = _pickle.loads
 _typed_encode: "Callable[[object, str], Encoded] | None" = None
@@ -103,33 +104,33 @@ def carry(value: object) -> None:
 
 
 def _none(message: object) -> "Encoded":
-    return NONE, b"", [], []
+    return NONE, b"", (), ()
 
 
 def _bool(message: object) -> "Encoded":
-    return (TRUE if message else FALSE), b"", [], []
+    return (TRUE if message else FALSE), b"", (), ()
 
 
 def _int(message: "Any") -> "Encoded | None":
     try:
-        return INT, message.to_bytes(8, sys.byteorder, signed=True), [], []
+        return INT, message.to_bytes(8, sys.byteorder, signed=True), (), ()
     except OverflowError:
         return None
 
 
 def _float(message: "Any") -> "Encoded":
-    return FLOAT, _pack_float(message), [], []
+    return FLOAT, _pack_float(message), (), ()
 
 
 def _str(message: "Any") -> "Encoded | None":
     try:
-        return TEXT, message.encode(), [], []
+        return TEXT, message.encode(), (), ()
     except UnicodeEncodeError:  # lone surrogates
         return None
 
 
 def _bytes(message: "Any") -> "Encoded":
-    return BYTES, message, [], []
+    return BYTES, message, (), ()
 
 
 NATIVE: "dict[type, Callable[[object], Encoded | None]]" = {
@@ -142,6 +143,10 @@ NATIVE: "dict[type, Callable[[object], Encoded | None]]" = {
 }
 
 # -- decoding ----------------------------------------------------------------------------------------------------------
+
+# As of a typed port's `Decoder`: whether messages are packed for it, and how the commonest kind is decoded directly.
+packs = False
+direct: "Direct" = (PICKLE, _loads, ())
 
 
 def decode(kind: int, body: bytes | memoryview, buffers: "Sequence[memoryview]" = ()) -> "Any":

@@ -13,12 +13,12 @@ from subiso._kernel import attendant as attendants
 from subiso._kernel import doorbell, links, protocol, semaphore, waiting
 from subiso._kernel import node as nodes
 from subiso._kernel.interrupt import unwind
-from subiso.errors import NoSendersError, PortClosedError, PortEmpty, SendError
+from subiso.errors import MessageTypeError, NoSendersError, PortClosedError, PortEmpty, SendError
 from subiso.sending import BOUNDED, TYPED, SendPort, check_timeout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from types import TracebackType
     from typing import Any, Self
 
@@ -59,8 +59,9 @@ class ReceivePort[T]:
             raise TypeError(f"maxsize must be an int, not {maxsize!r}")
         if maxsize < 0:
             raise ValueError(f"maxsize must be 0 or more, not {maxsize}")
-        decoder = None if type is object or _is_any(type) else messages.Decoder(type)
-        self._decode: Any = messages.decode if decoder is None else decoder.decode
+        decoder: Any = messages if type is object or _is_any(type) else messages.Decoder(type)
+        self._decode: Any = decoder.decode
+        self._direct_kind, self._direct, self._misfit = decoder.direct
         self._node = node = nodes.current()
         self.name = name
         self.maxsize = maxsize
@@ -70,8 +71,12 @@ class ReceivePort[T]:
         self._inbox = node.mailbox.open()
         if maxsize:
             self._bound(maxsize)
-        flags = (TYPED if decoder is not None and decoder.packs else 0) | (BOUNDED if maxsize else 0)
+        flags = (TYPED if decoder.packs else 0) | (BOUNDED if maxsize else 0)
         self._send_port = SendPort._of(self._inbox.address, flags)
+
+    def _decode_by(self, decode: "Callable[[int, bytes | memoryview, Sequence[memoryview]], Any]") -> None:
+        """Have whatever arrives decoded by a function of one's own."""
+        self._decode, self._direct_kind = decode, 0
 
     def _bound(self, maxsize: int, batch: int = 1) -> None:
         """Let only so many messages wait. Senders, or one, learn of ``batch`` free places at a time."""
@@ -108,19 +113,23 @@ class ReceivePort[T]:
             RuntimeError: the port is being listened to.
             ValueError: ``timeout`` is negative.
         """
-        node, inbox = self._node, self._inbox
         deadline = None if timeout is None else monotonic() + check_timeout(timeout)  # type: ignore[operator]
+        node, messages = self._node, self._inbox.messages
+        if not messages:
+            if self._inbox.closed or self._subscription is not None:
+                self._check_receivable()
+            if timeout != 0:
+                node.mailbox.spin(messages.__len__)
         remaining = timeout
         while True:
-            if not inbox.messages or node.gate.shut:
-                if inbox.closed or self._subscription is not None:
-                    self._check_receivable()
-                if not node.mailbox.wait([inbox], self._ready, remaining):
-                    raise PortEmpty("no message arrived in time" if timeout else "no message is waiting")
+            if (node.gate.shut or not messages) and not node.mailbox.block([self._inbox], self._ready, remaining):
+                raise PortEmpty("no message arrived in time" if timeout else "no message is waiting")
             try:
                 return self._take()
             except PortEmpty:  # another thread was quicker, or a sender that has ended has handed the port on before
                 remaining = None if deadline is None else max(deadline - monotonic(), 0)
+                if self._inbox.closed or self._subscription is not None:
+                    self._check_receivable()
 
     def receive_nowait(self) -> T:
         """Take the next message if one is waiting.
@@ -173,6 +182,11 @@ class ReceivePort[T]:
             semaphore.give(inbox.semaphore, self._batch)
         if self._descriptor is not None:
             self._rearm()
+        if kind == self._direct_kind:
+            try:
+                return self._direct(payload)  # type: ignore[no-any-return]
+            except self._misfit as error:
+                raise MessageTypeError(str(error)) from None
         if kind != protocol.LARGE:
             return self._decode(kind, payload, ())  # type: ignore[no-any-return]
         return self._decode(*links.unpack(kind, payload))  # type: ignore[no-any-return]

@@ -99,7 +99,7 @@ class _ReplyPort(ReceivePort["Any"]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._decode = _decode
+        self._decode_by(_decode)
 
     def wait(self, timeout: float | None) -> "Any":
         try:

@@ -11,7 +11,7 @@ from subiso.errors import PortClosedError, PortFull
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     from subiso._kernel.node import Node
@@ -121,7 +121,7 @@ class SendPort:
 
         return await requests.arequest(self, message)
 
-    def _encode(self, node: "Node", message: object) -> "tuple[int, bytes, list[memoryview], list[Any]]":
+    def _encode(self, node: "Node", message: object) -> "tuple[int, bytes, Sequence[memoryview], Sequence[Any]]":
         self._check_open(node)
         return messages.typed_encode(message) if self._flags & TYPED else messages.encode(message)
 
@@ -148,7 +148,9 @@ class SendPort:
             semaphore.give(descriptor)
             raise PortClosedError("the port is closed")
 
-    def _post(self, node: "Node", kind: int, body: bytes, buffers: list[memoryview], carried: "list[Any]") -> None:
+    def _post(
+        self, node: "Node", kind: int, body: bytes, buffers: "Sequence[memoryview]", carried: "Sequence[Any]"
+    ) -> None:
         address = self._address
         if carried:
             # In this order: an isolate closes its ports before it ends, so the number is that of the port's owner. If

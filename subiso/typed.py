@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Buffer, Callable, Iterator, Sequence
     from typing import Any
 
-    from subiso.messages import Encoded
+    from subiso.messages import Direct, Encoded
 
 _PICKLED = 1  # extension value: a pickle
 _STANDING_IN = 2  # extension value, never sent: the index of an object
@@ -77,10 +77,10 @@ def encode(message: object, root: str = "message") -> "Encoded":
     except BaseException:
         _take_carried()
         raise
-    carried = _take_carried() if _carrying else []
+    carried: Sequence[Any] = _take_carried() if _carrying else ()
     if 0xFF in body and (_ZONED_16 in body or _ZONED_8 in body or _ZONED_12 in body):
         return messages.encode(message, root)
-    return MSGPACK, body, [], carried
+    return MSGPACK, body, (), carried
 
 
 def _take_carried() -> "list[Any]":
@@ -123,6 +123,8 @@ class Decoder:
         type: any type that msgspec can decode. A class that it does not know must be the message's class, or a base.
 
     Attributes:
+        direct: the kind of message that a function decodes as it is, that function, and what it raises where `decode`
+            raises a `MessageTypeError`.
         packs: whether `typed_encode` keeps everything of a message of that type. If not (there is ``Any`` in it, where
             tuples would become lists), senders do better to use `encode`; `decode` takes both.
 
@@ -141,6 +143,7 @@ class Decoder:
         self._plain: frozenset[Any] = frozenset()
         self.packs: bool = False
         self._is_checked_by_converting, self._keeps_body = False, True
+        self.direct: Direct = 0, self._decode, ()
         try:
             info = inspect.type_info(type)
             nodes = {node.__class__.__name__ for node in _nodes(info, set())}
@@ -150,6 +153,8 @@ class Decoder:
         self.packs = not nodes & _CHANGED
         self._is_checked_by_converting = not nodes & _TAKEN_AS_THEY_ARE
         self._keeps_body = bool(nodes & {"MemoryViewType", "RawType"})
+        if not self._keeps_body:
+            self.direct = MSGPACK, self._decode, msgspec.ValidationError
 
     def decode(self, kind: int, body: bytes | memoryview, buffers: "Sequence[memoryview]" = ()) -> "Any":
         """Decode a message; the arguments are those of `messages.decode`.

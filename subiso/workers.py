@@ -58,7 +58,7 @@ def serve(
     node = nodes.current()
     worker = node.locals["worker"] = Worker(node, replies, logs, log_level)
     with ReceivePort[tuple[int, bytes, list[memoryview]]]() as tasks:
-        tasks._decode = lambda kind, body, buffers: (kind, body, buffers)  # what fails there must fail the task
+        tasks._decode_by(lambda kind, body, buffers: (kind, body, buffers))  # what fails there must fail the task
         try:
             if initializer is not None:
                 worker.initialize(initializer, initargs)

@@ -6,6 +6,11 @@ Every operation is one system call on a plain descriptor, so that any interprete
 import os
 import select
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
 if hasattr(os, "eventfd"):
 
     def create() -> tuple[int, int]:
@@ -59,12 +64,30 @@ def close(reader: int, writer: int) -> None:
 
 
 class Ear:
-    """Waits for a doorbell; for one thread at a time."""
+    """Hears each ring once, whoever else listens to the same doorbell, which nobody has to silence."""
 
     def __init__(self, descriptor: int) -> None:
-        self._poll = select.poll()
-        self._poll.register(descriptor, select.POLLIN)
+        # By edges, so that nothing has to be read before that which it was rung for is looked at.
+        system: Any = select  # what is in it depends on the system
+        if hasattr(system, "epoll"):
+            self._poll = system.epoll()
+            self._poll.register(descriptor, system.EPOLLIN | system.EPOLLET)
+            self._wait: Callable[[float | None], object] = self._poll.poll
+        else:
+            self._poll = queue = system.kqueue()
+            event = system.kevent(descriptor, system.KQ_FILTER_READ, system.KQ_EV_ADD | system.KQ_EV_CLEAR)
+            queue.control([event], 0)
+            self._wait = lambda timeout: queue.control(None, 1, timeout)
 
-    def wait(self, timeout: float | None) -> bool:
-        """Block until it has been rung, or ``timeout`` seconds have passed; return whether it has been rung."""
-        return bool(self._poll.poll(None if timeout is None else int(min(timeout, 1e6) * 1000) + 1))
+    def fileno(self) -> int:
+        """Return a descriptor that is readable from a ring until the next `wait`."""
+        descriptor: int = self._poll.fileno()
+        return descriptor
+
+    def wait(self, timeout: float | None) -> None:
+        """Block until it has been rung since the last wait, or ``timeout`` seconds have passed."""
+        self._wait(timeout)
+
+    def close(self) -> None:
+        """Hear nothing more."""
+        self._poll.close()

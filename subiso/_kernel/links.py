@@ -26,6 +26,7 @@ from subiso._kernel.interpreters import MAP_OPTIONS
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections import deque
+    from collections.abc import Sequence
     from mmap import mmap
     from typing import Any
 
@@ -79,13 +80,14 @@ class Writer:
         self._dirty = Arena.dirty(receiver) + sender
         self._sleeping = Arena.home(receiver) + arena.SLEEPING
         words, control = shared.words, self._control
+        self._tail = words[control + _TAIL]  # as it is published
         self._entered = words[control + _WRITER_ENTERED]
         origin = words[control + _WRITER_ORIGIN]
         if descriptor := words[control + _WRITER_SEGMENT]:
             self._use(Segment(descriptor - 1, words[control + _WRITER_SIZE]), origin - _BIAS)
         else:
             self._use(None, origin - _BIAS if origin else -self._start)
-            self._limit = words[control + _TAIL]  # ask for the reader's head before the first record
+            self._limit = self._tail  # ask for the reader's head before the first record
 
     def _use(self, segment: Segment | None, origin: int) -> None:
         """Write to ``segment``, or to the ring: the byte at stream position p lies at p - origin."""
@@ -110,26 +112,26 @@ class Writer:
         """
         length = len(payload)
         size = length + 31 & -8
-        published, control = self._published, self._control
+        published = self._published
         with self._lock:
-            tail = published[control]
+            tail = self._tail
             if tail + size > self._limit:
                 self._make_room(size)
-                tail = published[control]
+                tail = self._tail
             start = tail - self._origin + _HEADER
             words, word = self._words, start >> 3
             words[word - 3] = length << 8 | kind
             words[word - 2] = address
             words[word - 1] = now()
             self._memory[start : start + length] = payload
-            published[control] = tail + size
+            published[self._control] = self._tail = tail + size
             self._flags[self._dirty] = 1
         # Leaving the lock is a fence: the reader is seen to sleep, or it sees the flag before it does.
         if published[self._sleeping]:
             doorbell.ring(published[self._sleeping - arena.SLEEPING + arena.DOORBELL])
 
     def _make_room(self, size: int) -> None:
-        tail, head = self._arena.words[self._control + _TAIL], self._arena.words[self._control + _HEAD]
+        tail, head = self._tail, self._published[self._control + _HEAD]
         used = tail - self._origin - self._start
         if self._segment is None and head >= self._entered:
             self._limit = self._origin + self._start + _END
@@ -145,7 +147,7 @@ class Writer:
         left = self._segment
         position = tail - self._origin
         self._words[position >> 3] = protocol.HOME
-        published, control = self._arena.words, self._control
+        published, control = self._published, self._control
         memory, words = self._arena.memory, published
         tail += _HEADER
         origin = tail - self._start
@@ -155,7 +157,7 @@ class Writer:
         # Here and in _open_segment: no call stands between these stores, so no signal handler can come between them.
         self._segment, self._memory, self._words, self._origin, self._limit = None, memory, words, origin, limit
         self._entered = tail
-        published[control] = tail
+        published[control] = self._tail = tail
         if left is not None:
             left.unmap()
 
@@ -174,12 +176,12 @@ class Writer:
         self._words[word] = 16 << 8 | protocol.JUMP
         self._words[word + 3] = descriptor
         self._words[word + 4] = length
-        published, control = self._arena.words, self._control
+        published, control = self._published, self._control
         memory, words = segment.memory, segment.words
         tail += _RESERVE
         self._segment, self._memory, self._words, self._origin = segment, memory, words, tail
         self._limit = tail + length - _RESERVE
-        published[control] = tail
+        published[control] = self._tail = tail
         if left is not None:
             left.unmap()
 
@@ -201,10 +203,12 @@ class Reader:
 
     Attributes:
         is_behind: whether the last `read` has left something that had been published before it.
+        isolate: the index of the word that tells which isolate lives in the sender's slot.
     """
 
     def __init__(self, shared: Arena, sender: int, receiver: int) -> None:
         self.is_behind = False
+        self.isolate = Arena.home(sender) + arena.ISOLATE
         self._arena = shared
         self._published = shared.words
         self._start = Arena.ring(sender, receiver) + _CONTROL
@@ -301,7 +305,7 @@ class Reader:
             self._segment.unmap()
 
 
-def pack_large(kind: int, body: bytes, buffers: "list[memoryview | Region]") -> bytes:
+def pack_large(kind: int, body: bytes, buffers: "Sequence[memoryview | Region]") -> bytes:
     """Copy a message into a memory file of its own and return the payload of the record that carries it.
 
     Regions among its buffers are not copied: they leave this interpreter.
@@ -337,7 +341,7 @@ def pack_large(kind: int, body: bytes, buffers: "list[memoryview | Region]") -> 
     return struct.pack(f"{3 + 2 * len(places)}Q", descriptor, size, kind, *(word for place in places for word in place))
 
 
-def take_back(payload: bytes, buffers: "list[memoryview | Region]") -> None:
+def take_back(payload: bytes, buffers: "Sequence[memoryview | Region]") -> None:
     """Undo a `pack_large`: the record could not be sent."""
     os.close(memoryview(payload).cast("Q")[0])
     for buffer in buffers:

@@ -3,8 +3,7 @@
 A mailbox has no thread. Whoever waits does the work: it *pumps*, moving what has arrived from the rings into the
 inboxes of the ports, first in a short bounded spin, then each time the doorbell rings. Only one blocked thread at a
 time listens to the doorbell, the *sentinel*; the others sleep on a lock of their own until something came for them or
-the sentinel leaves. Event loops watch the doorbell's descriptor beside it (waiting.py), and leave a ring to a sentinel
-that sleeps: it may be meant for nobody else.
+the sentinel leaves. Event loops listen beside it (waiting.py).
 
 The race, and what closes it
     A sender publishes, then looks whether the receiver sleeps; the receiver says that it sleeps, then looks for
@@ -36,10 +35,10 @@ class Mailbox(Post):
 
     def __init__(self, shared: Arena, slot: int, doorbell_reader: int) -> None:
         super().__init__(shared, slot, doorbell_reader)
-        self._ear = doorbell.Ear(doorbell_reader)
+        self._ear: doorbell.Ear | None = None  # the sentinel's
+        self._loops_ear: doorbell.Ear | None = None
         self._misses = 0  # how many spins were in vain, one after the other
         self._sentinel: dict[None, ThreadWaiter] = {}  # who watches the doorbell: taken in one step, known to Ctrl-C
-        self.listening = False  # whether it sleeps, or is about to
         self._followers: list[ThreadWaiter] = []  # who blocks
         self._patient: list[ThreadWaiter] = []  # who blocks without being in a hurry
         self._napping = 0  # how many of those are waiting for a pause
@@ -55,10 +54,17 @@ class Mailbox(Post):
 
         Whatever makes ``ready()`` true must notify one of ``waitables``.
         """
-        if ready():
-            return True
+        return bool(ready()) or (timeout != 0 and self.spin(ready)) or self.block(waitables, ready, timeout)
+
+    def block(
+        self, waitables: "Iterable[Waitable]", ready: "Callable[[], object]", timeout: float | None = None
+    ) -> bool:
+        """Like `wait`, after a `spin` that was in vain; a time-out of 0 takes in what has arrived, and no more."""
+        if timeout == 0:
+            self.pump()
+            return bool(ready())
         deadline = None if timeout is None or timeout > _FOREVER else monotonic() + timeout
-        return self._spin(ready) or self._block(waitables, ready, deadline, self._followers)
+        return self._block(waitables, ready, deadline, self._followers)
 
     def attend(self, waitables: "Iterable[Waitable]", ready: "Callable[[], object]", deadline: float | None) -> bool:
         """Like `wait`, until a time of the monotonic clock, for a thread that is in no hurry: it does not spin."""
@@ -133,39 +139,34 @@ class Mailbox(Post):
         self, waiter: ThreadWaiter, ready: "Callable[[], object]", deadline: float | None, patient: bool
     ) -> None:
         """Pump at each ring, until ``ready()`` or the deadline; if patient, until somebody in a hurry waits too."""
-        waiter.doorbell = self.arena.words[self._bell]  # who wants to wake this thread must ring
-        try:
-            while True:
-                rung = False
-                self.fall_asleep()
-                self.listening = True  # before the last look: whoever wakes this thread after it finds this set
-                try:
-                    self.pump()
-                    remaining = None if deadline is None else deadline - monotonic()
-                    if ready() or (remaining is not None and remaining <= 0):
-                        return
-                    rung = self._ear.wait(remaining)
-                finally:
-                    self.listening = False
-                    self.awake()
-                if rung:
-                    doorbell.silence(self.doorbell)
+        while True:
+            # Before the last look: who wants to wake this thread after it must ring.
+            waiter.doorbell = self.arena.words[self._bell]
+            self.fall_asleep()
+            try:
                 self.pump()
-                if ready() or (patient and self._followers):
+                remaining = None if deadline is None else deadline - monotonic()
+                if ready() or (remaining is not None and remaining <= 0):
                     return
-        finally:
-            waiter.doorbell = None
+                if self._ear is None:
+                    self._ear = doorbell.Ear(self.doorbell)
+                self._ear.wait(None if remaining is None else min(remaining, 1e6))
+            finally:
+                waiter.doorbell = None  # and this thread need not ring for itself
+                self.awake()
+            self.pump()
+            if ready() or (patient and self._followers):
+                return
 
-    def _spin(self, ready: "Callable[[], object]") -> bool:
-        """Look for a short while, during which senders need not ring.
+    def spin(self, ready: "Callable[[], object]") -> bool:
+        """Look for a short while, during which senders need not ring; return whether it is ready.
 
         How long depends on what it was good for the last times: a spin that was in vain halves the next ones, one that
         was not makes them long again, and now and then a long one is tried.
         """
-        words, sleeping, pump_from = self.arena.words, self._sleeping, self.pump_from
-        find, dirty, end = self._find, self._dirty, self._dirty_end
+        pump_from, find, dirty, end = self.pump_from, self._find, self._dirty, self._dirty_end
         if self._sleepers:
-            words[sleeping] = 0
+            self.arena.words[self._sleeping] = 0
         try:
             for _ in _SPINS[self._misses & 7]:
                 until = now()
@@ -179,9 +180,16 @@ class Mailbox(Post):
             return False
         finally:
             if self._sleepers:  # others sleep: from now on they must be woken again
-                words[sleeping] = 1
+                self.arena.words[self._sleeping] = 1
                 self.arena.fence()
                 self.pump()
+
+    def ear_of_loops(self) -> doorbell.Ear:
+        """Return the ear that the event loops listen with; whichever hears a ring must `pump`."""
+        with self._lock:
+            if self._loops_ear is None:
+                self._loops_ear = doorbell.Ear(self.doorbell)
+            return self._loops_ear
 
     def fall_asleep(self) -> None:
         """Ask senders to ring the doorbell from now on; look for messages after this, and only then sleep."""

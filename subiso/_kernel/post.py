@@ -26,7 +26,7 @@ from subiso._kernel.waitables import Inbox, Waitable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
 FIRST_INDEX = 16  # of a port that is opened; those below are at fixed places
@@ -51,7 +51,7 @@ class Post:
         self._replies = 0
         self._events: deque[Waitable] = deque()  # whom nobody has told yet what has arrived
         self._lock = allocate_lock()  # reading rings and routing; the tables above
-        self._memory = shared.memory
+        self._memory, self._words = shared.memory, shared.words
         self._dirty = Arena.dirty(slot)
         self._dirty_end = self._dirty + SLOTS
         self._parked = False
@@ -139,7 +139,7 @@ class Post:
         """Send one record to the port at ``address``; if that is closed, the record is dropped."""
         self.writer(slot_of(address)).write(kind, address, payload)
 
-    def send_message(self, address: int, kind: int, body: bytes, buffers: "list[Any]") -> None:
+    def send_message(self, address: int, kind: int, body: bytes, buffers: "Sequence[Any]") -> None:
         """Send a message; a big one, or one with buffers, in a memory file of its own.
 
         Raises:
@@ -200,7 +200,11 @@ class Post:
                 if others:
                     self._route(others, events)
                 if sender in self._watches:
-                    self._take_ended(sender, events)
+                    alive = self._words[reader.isolate]
+                    for number, _ in self._watches[sender]:
+                        if number != alive:
+                            self._take_ended(sender, events)
+                            break
                 if reader.is_behind:
                     memory[flag] = 1
         except BaseException:

@@ -24,7 +24,7 @@ class ThreadWaiter(Waiter):
     """A blocked thread.
 
     Attributes:
-        doorbell: the descriptor to ring while the thread is the sentinel.
+        doorbell: the descriptor to ring while the thread listens to the doorbell.
         thread: its identifier.
     """
 
@@ -40,10 +40,11 @@ class ThreadWaiter(Waiter):
         bell = self.doorbell
         if bell is not None:
             doorbell.ring(bell)
-        try:
-            self._lock.release()
-        except RuntimeError:  # woken already
-            pass
+        if self._lock.locked():
+            try:
+                self._lock.release()
+            except RuntimeError:  # another thread was quicker
+                pass
 
     def sleep(self, timeout: float | None) -> None:
         self._lock.acquire(timeout=-1 if timeout is None else min(max(timeout, 0), 1e6))

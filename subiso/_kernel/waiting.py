@@ -1,7 +1,6 @@
 """Waiting in an event loop: asyncio and trio behind one function. Neither is imported unless its loop runs.
 
-Beside the tasks that wait, each loop has one *watch*, which watches the mailbox's doorbell as long as any of its tasks
-waits, and pumps when it rings.
+Beside the tasks that wait, each loop has one *watch*, which listens to the mailbox's doorbell and pumps when it rings.
 """
 
 import os
@@ -9,7 +8,6 @@ import sys
 from _thread import get_ident
 from weakref import WeakKeyDictionary
 
-from subiso._kernel import doorbell
 from subiso._kernel.mailbox import Mailbox
 from subiso._kernel.waitables import Waitable, Waiter
 
@@ -18,8 +16,6 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable
     from typing import Any
-
-    import trio
 
 
 def running_loop() -> str | None:
@@ -81,48 +77,50 @@ async def wait_readable(descriptor: int) -> None:
 
 
 class _Watch:
-    """One event loop's eye on the doorbell. Used in that loop's thread only."""
+    """One event loop's ear at the doorbell. Used in that loop's thread only.
+
+    It stays with the loop when no task waits any more, for the next one will: until it hears a ring that is for others.
+    """
 
     def __init__(self, mailbox: Mailbox) -> None:
-        self._mailbox = mailbox
+        self.mailbox = mailbox
+        self._ear = mailbox.ear_of_loops()
+        self._listens = False
         self._tasks = 0
 
     def enter(self) -> None:
         self._tasks += 1
         if self._tasks == 1:
-            self._mailbox.fall_asleep()
-            self.open()
-        self._mailbox.pump()
+            self.mailbox.fall_asleep()
+        if not self._listens:
+            self._listen()
+            self._listens = True
+        self.mailbox.pump()
 
     def leave(self) -> None:
         self._tasks -= 1
         if self._tasks == 0:
-            self.shut()
-            self._mailbox.awake()
+            self.mailbox.awake()
 
-    def on_ring(self) -> None:
-        if not self._mailbox.listening:  # else that thread wakes up too, and silences it
-            doorbell.silence(self._mailbox.doorbell)
-        self._mailbox.pump()
+    def _hear(self) -> bool:
+        """Take in a ring; return whether to go on listening."""
+        self._ear.wait(0)
+        self.mailbox.pump()  # for whichever loop has waited for it: they share the ear
+        self._listens = self._tasks > 0
+        return self._listens
 
-    def open(self) -> None:
-        raise NotImplementedError
-
-    def shut(self) -> None:
+    def _listen(self) -> None:
         raise NotImplementedError
 
 
 class _AsyncioWatch(_Watch):
-    _loop: "asyncio.AbstractEventLoop"
+    def _listen(self) -> None:
+        loop = sys.modules["asyncio"].get_running_loop()
+        loop.add_reader(self._ear.fileno(), self._on_ring)
 
-    def open(self) -> None:
-        self._loop = sys.modules["asyncio"].get_running_loop()
-        self._loop.add_reader(self._mailbox.doorbell, self.on_ring)
-
-    def shut(self) -> None:
-        if not self._loop.is_closed():
-            self._loop.remove_reader(self._mailbox.doorbell)
-        del self._loop  # else the table of watches would keep the loop for ever
+    def _on_ring(self) -> None:
+        if not self._hear():
+            sys.modules["asyncio"].get_running_loop().remove_reader(self._ear.fileno())
 
 
 class _AsyncioWaiter(Waiter):
@@ -153,26 +151,14 @@ class _AsyncioWaiter(Waiter):
 
 
 class _TrioWatch(_Watch):
-    _scope: "trio.CancelScope"
+    def _listen(self) -> None:
+        sys.modules["trio"].lowlevel.spawn_system_task(self._look)
 
-    def open(self) -> None:
-        trio = sys.modules["trio"]
-        self._scope = trio.CancelScope()
-        trio.lowlevel.spawn_system_task(self._look, self._scope)
-
-    def shut(self) -> None:
-        self._scope.cancel()
-
-    async def _look(self, scope: "trio.CancelScope") -> None:
-        # A descriptor of its own: the task before this one may not have left the doorbell yet.
-        descriptor = os.dup(self._mailbox.doorbell)
-        try:
-            with scope:
-                while True:
-                    await sys.modules["trio"].lowlevel.wait_readable(descriptor)
-                    self.on_ring()
-        finally:
-            os.close(descriptor)
+    async def _look(self) -> None:
+        while True:
+            await sys.modules["trio"].lowlevel.wait_readable(self._ear.fileno())
+            if not self._hear():
+                return
 
 
 class _TrioWaiter(Waiter):
@@ -204,6 +190,6 @@ _watches: "WeakKeyDictionary[Any, _Watch]" = WeakKeyDictionary()
 
 def _watch_of(loop: object, mailbox: Mailbox, kind: type[_Watch]) -> _Watch:
     watch = _watches.get(loop)
-    if watch is None or watch._mailbox is not mailbox:
+    if watch is None or watch.mailbox is not mailbox:
         watch = _watches[loop] = kind(mailbox)
     return watch
