@@ -151,9 +151,9 @@ class ReceivePort[T]:
                 continue
 
     def _check_receivable(self) -> None:
-        if self._node.pid != os.getpid():
-            raise PortClosedError("the port belongs to the process that this one was forked from")
         if self._inbox.closed:
+            if self._node.pid != os.getpid():
+                raise PortClosedError("the port belongs to the process that this one was forked from")
             raise PortClosedError("the port is closed")
         if self._subscription is not None:
             raise RuntimeError("the port is being listened to")
