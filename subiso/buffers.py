@@ -85,7 +85,7 @@ class Transferable:
 
     def __init__(self, data: "AnyBuffer | Iterable[AnyBuffer]") -> None:
         views = [_bytes_of(one) for one in _parts_of(data)]
-        self._region = Region.create(sum(view.nbytes for view in views))
+        self._region = Region.create(sum(view.nbytes for view in views), to_be_filled=True)
         with memoryview(self._region) as memory:
             start = 0
             for view in views:

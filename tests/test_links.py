@@ -4,6 +4,7 @@ import errno
 import os
 import random
 import threading
+from pathlib import Path
 from time import monotonic_ns as now
 
 import pytest
@@ -195,13 +196,29 @@ def test_streams_of_different_pairs_are_apart(arena, other):
         assert list(inbox.messages) == [(protocol.BYTES, b"%d to %d" % pair)]
 
 
-@pytest.mark.parametrize("sizes", [(0,), (1,), (links.LARGE,), (links.LARGE, 0, 63, 64, 65, 1 << 20)])
-def test_large_messages(sizes):
-    """A message in a memory file of its own comes out with its body and buffers; then nothing is held."""
+def address_space() -> int:
+    """Return how much is mapped, in kB."""
+    return int(Path("/proc/self/status").read_text().partition("VmSize:")[2].split()[0])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "files"),
+    [
+        ((0,), 0),
+        ((1,), 0),
+        ((100, 1000, 63), 0),
+        ((links.LARGE,), 1),
+        ((1 << 23,), 0),
+        ((100, 1 << 23, 1 << 20), 0),
+        ((links.LARGE, 0, 63, 64, 65, 1 << 20), 1),
+    ],
+)
+def test_large_messages(sizes, files):
+    """A message beside the stream comes out with its body and buffers, wherever they were; then nothing is held."""
     before = descriptors()
     body, *buffers = (os.urandom(size) for size in sizes)
     payload = links.pack_large(protocol.PICKLE, body, [memoryview(buffer) for buffer in buffers])
-    assert descriptors() == before + 1
+    assert descriptors() == before + files
     kind, read, parts = links.unpack(protocol.LARGE, payload)
     assert (kind, bytes(read), [bytes(part) for part in parts]) == (protocol.PICKLE, body, buffers)
     if parts:
@@ -232,12 +249,35 @@ def test_large_messages_that_cannot_be_mapped(sizes, monkeypatch):
     assert descriptors() == before
 
 
-def test_large_messages_that_nobody_reads():
-    """A large message that is dropped takes its descriptor with it."""
-    before = descriptors()
-    links.discard(protocol.LARGE, links.pack_large(protocol.BYTES, b"x" * links.LARGE, []))
+@pytest.mark.parametrize(
+    "let_go", [lambda payload: links.discard(protocol.LARGE, payload), lambda payload: links.take_back(payload, [])]
+)
+def test_large_messages_that_nobody_reads(let_go):
+    """A large message that is dropped, or could not be sent, takes its descriptor and its memory with it."""
+    body, buffer = bytes(links.LARGE), memoryview(bytearray(1 << 28))
+    links.unpack(protocol.LARGE, links.pack_large(protocol.BYTES, body, [buffer]))  # whatever is made but once
+    files, mapped = descriptors(), address_space()
+    for _ in range(5):
+        let_go(links.pack_large(protocol.BYTES, body, [buffer]))
     links.discard(protocol.BYTES, b"small")
-    assert descriptors() == before
+    assert descriptors() == files
+    assert address_space() < mapped + (1 << 18)
+
+
+def test_large_messages_that_fail_half_way(monkeypatch):
+    """Where there is no memory for the last part of a message, nothing is kept of the others."""
+    buffer = memoryview(bytearray(1 << 28))
+    links.unpack(protocol.LARGE, links.pack_large(protocol.BYTES, b"", [buffer]))
+    files, mapped = descriptors(), address_space()
+
+    def refuse(name, size):
+        raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
+
+    monkeypatch.setattr(links, "memory_file", refuse)
+    with pytest.raises(OSError, match=os.strerror(errno.ENFILE)):
+        links.pack_large(protocol.BYTES, bytes(links.LARGE), [buffer])
+    assert descriptors() == files
+    assert address_space() < mapped + (1 << 18)
 
 
 def test_memory_files_are_zero():

@@ -26,7 +26,7 @@ from subiso._kernel.interpreters import MAP_OPTIONS
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from mmap import mmap
     from typing import Any
 
@@ -45,8 +45,11 @@ _RESERVE = 40  # bytes kept free at the end of a ring or segment for the record 
 _END = arena.RING - _CONTROL - _RESERVE  # records in the ring end here
 _FIRST_SEGMENT, _LAST_SEGMENT = 1 << 18, 1 << 24  # bytes; in between, more than twice what the reader lags behind
 
-LARGE = 1 << 18  # bytes; a message of this size or more gets a memory file of its own
-_ALIGNMENT = 64  # of buffers in such a file
+LARGE = 1 << 18  # bytes; a message of this size or more, or with buffers, does not lie in the stream itself
+_REGION = 1 << 20  # bytes; so big a part of it gets memory of its own
+_INLINE = 4096  # bytes; what is no larger lies in the stream nevertheless
+_ALIGNMENT = 64  # of buffers
+_COPIED = 1 << 63  # added to a length: the region was made for the message, and whoever reads it does not know
 
 
 Record = tuple[int, int, bytes]  # kind, address, payload
@@ -306,76 +309,128 @@ class Reader:
 
 
 def pack_large(kind: int, body: bytes, buffers: "Sequence[memoryview | Region]") -> bytes:
-    """Copy a message into a memory file of its own and return the payload of the record that carries it.
+    """Copy a message once, out of this interpreter, and return the payload of the record that carries it.
 
-    Regions among its buffers are not copied: they leave this interpreter.
+    Big parts are copied to regions of their own, the others to one memory file, or if they are small to the end of the
+    payload. Regions among its buffers are not copied: they leave this interpreter.
 
     Raises:
-        OSError: there is no memory or descriptor for it.
+        OSError, MemoryError: there is no memory or descriptor for it.
         BufferError: a region has left already, or there are views of it.
     """
-    parts: list[bytes | memoryview] = [body, *(part for part in buffers if isinstance(part, memoryview))]
-    size = sum(_length(part) + _ALIGNMENT - 1 & -_ALIGNMENT for part in parts)
-    descriptor = memory_file("subiso-message", max(size, 1))
     left: list[Region] = []
-    places = [(len(body), 0)]
+    places: list[int] = []
+    rest: list[bytes | memoryview] = []
+    descriptor, tail = -1, b""
     try:
-        memory = map_file(descriptor, max(size, 1))
-        start = 0
-        for part in parts:
-            length = _length(part)
-            memory[start : start + length] = part
-            start += length + _ALIGNMENT - 1 & -_ALIGNMENT
-        memory.close()
-        for buffer in buffers:
-            address = 0
-            if not isinstance(buffer, memoryview):
-                address = buffer.leave()
-                left.append(buffer)
-            places.append((buffer.nbytes, address))
+        for part in (body, *buffers):
+            length = len(part) if isinstance(part, bytes) else part.nbytes
+            if not isinstance(part, (bytes, memoryview)):
+                places += length, part.leave()
+                left.append(part)
+            elif length >= _REGION:
+                copy = _copied(part)
+                places += length | _COPIED, copy.leave()
+                left.append(copy)
+            else:
+                places += length, 0
+                rest.append(part)
+        size = sum(_padded(part) for part in rest)
+        if size > _INLINE:
+            descriptor = memory_file("subiso-message", size)
+            memory = map_file(descriptor, size)
+            _lay_out(rest, memory)
+            memory.close()
+        else:
+            laid_out = bytearray(size)
+            _lay_out(rest, laid_out)
+            tail = bytes(laid_out)
     except BaseException:
-        for region in left:
-            region.come_back()
-        os.close(descriptor)
+        _give_back(descriptor, left)
         raise
-    return struct.pack(f"{3 + 2 * len(places)}Q", descriptor, size, kind, *(word for place in places for word in place))
+    return struct.pack(f"{4 + len(places)}Q", descriptor + 1, size, kind, len(places) // 2, *places) + tail
+
+
+def _copied(part: bytes | memoryview) -> "Region":
+    from subiso._kernel.regions import Region
+
+    region = Region.create(_length(part), to_be_filled=True)
+    with memoryview(region) as memory:
+        memory[:] = part
+    return region
+
+
+def _padded(part: bytes | memoryview) -> int:
+    return _length(part) + _ALIGNMENT - 1 & -_ALIGNMENT
+
+
+def _lay_out(parts: "list[bytes | memoryview]", memory: "Any") -> None:
+    start = 0
+    for part in parts:
+        memory[start : start + _length(part)] = part
+        start += _padded(part)
+
+
+def _give_back(descriptor: int, regions: "Iterable[Region]") -> None:
+    for region in regions:
+        region.come_back()
+    if descriptor >= 0:
+        os.close(descriptor)
 
 
 def take_back(payload: bytes, buffers: "Sequence[memoryview | Region]") -> None:
     """Undo a `pack_large`: the record could not be sent."""
-    os.close(memoryview(payload).cast("Q")[0])
-    for buffer in buffers:
-        if not isinstance(buffer, memoryview):
-            buffer.come_back()
+    descriptor, _, _, places, _ = _open(payload)
+    _give_back(descriptor, (buffer for buffer in buffers if not isinstance(buffer, memoryview)))
+    for length, address in places:
+        if length & _COPIED:
+            _free(address, length ^ _COPIED)
+
+
+def _open(payload: bytes) -> "tuple[int, int, int, list[tuple[int, int]], memoryview]":
+    """Return what `pack_large` has put into a payload: descriptor or -1, size, kind, places, and what follows."""
+    words = memoryview(payload)
+    descriptor, size, kind, count = words[:32].cast("Q")
+    end = 32 + 16 * count
+    places = words[32:end].cast("Q").tolist()
+    return descriptor - 1, size, kind, list(zip(places[::2], places[1::2], strict=True)), words[end:]
+
+
+def _free(address: int, nbytes: int) -> None:
+    from subiso._kernel import regions
+
+    regions.free(address, nbytes)
 
 
 def _length(part: bytes | memoryview) -> int:
     return part.nbytes if isinstance(part, memoryview) else len(part)
 
 
-def unpack(kind: int, payload: bytes) -> "tuple[int, bytes | memoryview, list[memoryview]]":
+def unpack(kind: int, payload: bytes) -> "tuple[int, bytes | memoryview, list[Any]]":
     """Open a record: the message's kind, its body and its buffers. A large message's own its memory from now on.
 
-    Regions stand among the buffers as what they are; whoever reads the pickle knows which.
+    Regions that were handed over stand among the buffers as what they are; whoever reads the pickle knows which.
     """
     if kind != protocol.LARGE:
         return kind, payload, []
-    descriptor, size, kind, *places = memoryview(payload).cast("Q")
+    descriptor, size, kind, places, tail = _open(payload)
     parts: list[Any] = []
     start = 0
     try:
-        for length, address in zip(places[::2], places[1::2], strict=True):
+        for length, address in places:
             if address:  # before anything can fail, so that nothing leaks
                 from subiso._kernel.regions import Region
 
-                parts.append(Region(address, length))
+                region = Region(address, length & ~_COPIED)
+                parts.append(memoryview(region) if length & _COPIED else region)
             else:
-                parts.append((start, length))
+                parts.append((start, start + length))
                 start += length + _ALIGNMENT - 1 & -_ALIGNMENT
-        whole = memoryview(_take(descriptor, size))
+        whole = memoryview(bytearray(tail) if descriptor < 0 else _take(descriptor, size))
     finally:
-        os.close(descriptor)
-    parts = [whole[part[0] : part[0] + part[1]] if type(part) is tuple else part for part in parts]
+        if descriptor >= 0:
+            os.close(descriptor)
+    parts = [whole[slice(*part)] if type(part) is tuple else part for part in parts]
     return kind, parts[0], parts[1:]
 
 
@@ -410,10 +465,9 @@ def _are_descriptors_short(descriptor: int) -> bool:
 def discard(kind: int, payload: bytes) -> None:
     """Let go of what a record holds that nobody will read."""
     if kind == protocol.LARGE:
-        descriptor, _, _, *places = memoryview(payload).cast("Q")
-        os.close(descriptor)
-        for length, address in zip(places[::2], places[1::2], strict=True):
+        descriptor, _, _, places, _ = _open(payload)
+        if descriptor >= 0:
+            os.close(descriptor)
+        for length, address in places:
             if address:
-                from subiso._kernel import regions
-
-                regions.free(address, length)
+                _free(address, length & ~_COPIED)

@@ -10,8 +10,10 @@ HOME = 2  # the stream goes on at the start of the ring, which is empty; no payl
 
 # -- for the mailbox (mailbox.py) --------------------------------------------------------------------------------------
 GRANT = 3  # an isolate holds a send port of the port addressed, or no more: words of its slot, number, and which
-LARGE = 4  # a message in a memory file of its own: words of descriptor, size, kind; for body and buffers length and 0,
-# or the address of a region that is handed over
+LARGE = (
+    4  # a message beside the stream: words of descriptor + 1 or 0, size, kind, number of parts; for each (body, then
+)
+# buffers) its length and the address of its region or 0; without a descriptor, what is in no region follows
 
 # -- what a message's payload is (messages.py) -------------------------------------------------------------------------
 NONE, TRUE, FALSE = 16, 17, 18  # empty payload
