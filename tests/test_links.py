@@ -4,6 +4,7 @@ import errno
 import os
 import random
 import threading
+from functools import partial
 from pathlib import Path
 from time import monotonic_ns as now
 
@@ -250,7 +251,9 @@ def test_large_messages_that_cannot_be_mapped(sizes, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "let_go", [lambda payload: links.discard(protocol.LARGE, payload), lambda payload: links.take_back(payload, [])]
+    "let_go",
+    [partial(links.discard, protocol.LARGE), partial(links.take_back, buffers=[])],
+    ids=["discard", "take_back"],
 )
 def test_large_messages_that_nobody_reads(let_go):
     """A large message that is dropped, or could not be sent, takes its descriptor and its memory with it."""
