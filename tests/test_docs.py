@@ -25,7 +25,7 @@ pytestmark = pytest.mark.docs
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *(page for page in sorted(ROOT.glob("docs/**/*.md")) if "_build" not in page.parts)]
-LONG = 60  # seconds: the bound of a page, which should take one or two
+LONG = 120  # seconds: the bound of a page, which should take one or two
 BETWEEN = "--- here the block ends that begins in line %d ---"
 DISGUISES = re.compile(r"py\b|pycon|python.|ipython|\{code(-block)?\} *(py|ipy)")
 
