@@ -11,6 +11,9 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphin
 exclude_patterns = ["_build", "explanation/proofs"]
 html_theme = "furo"
 html_title = "subiso"
+html_show_copyright = False
+html_static_path = ["_static"]
+html_css_files = ["subiso.css"]
 copybutton_exclude = ".linenos, .gp, .go"
 
 myst_enable_extensions = ["colon_fence", "deflist"]

@@ -69,7 +69,8 @@ def program_of(blocks: list[Block]) -> str:
     for block in blocks:
         lines += [""] * (block.first_line - len(lines))
         lines += block.code.splitlines()
-        lines += [f"print({BETWEEN % block.first_line!r}, flush=True)"]
+        # not in the processes that `multiprocessing` spawns, which read the program again
+        lines += [f"if __name__ == '__main__': print({BETWEEN % block.first_line!r}, flush=True)"]
     return "\n".join(lines)
 
 
@@ -90,7 +91,7 @@ def run(page: Path, blocks: list[Block], directory: Path) -> None:
         printed, found, rest = rest.partition(f"{BETWEEN % block.first_line}\n")
         assert found, f"{page.name}, line {block.first_line}: the program ended within the block"
         if block.output is not None:
-            same = doctest.OutputChecker().check_output(block.output, printed, doctest.ELLIPSIS)
+            same = doctest.OutputChecker().check_output(block.output.rstrip(), printed.rstrip(), doctest.ELLIPSIS)
             assert same, f"{page.name}, line {block.first_line}: the page says\n{block.output}\nbut printed is\n{printed}"
 
 
