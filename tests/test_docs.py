@@ -12,14 +12,18 @@ A block marked ``text`` right behind one of Python is what that prints; ``...`` 
 
 import doctest
 import importlib.util
+import inspect
 import re
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from markdown_it import MarkdownIt
+
+import subiso
 
 pytestmark = pytest.mark.docs
 
@@ -27,6 +31,8 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *(page for page in sorted(ROOT.glob("docs/**/*.md")) if "_build" not in page.parts)]
 LONG = 120  # seconds: the bound of a page, which should take one or two
 BETWEEN = "--- here the block ends that begins in line %d ---"
+INVENTORY = ROOT / "docs" / "_build" / "html" / "objects.inv"  # of what Sphinx has documented
+INSIDE = {"subiso.Child.start", "subiso.Child.stop", "subiso.Child.ended_well", "subiso.Child.give_up"}  # for supervisors
 DISGUISES = re.compile(r"py\b|pycon|python.|ipython|\{code(-block)?\} *(py|ipy)")
 
 
@@ -128,3 +134,27 @@ def test_links_into_the_repository(page):
             headings = re.findall(r"^#+ (.+)$", (ROOT / path).read_text(), re.MULTILINE)
             anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
             assert anchor in anchors, f"{path}#{anchor}"
+
+
+def public_members() -> dict[str, object]:
+    """Return the public names, and what the public classes have that is public: methods and properties."""
+    found = {f"subiso.{name}": getattr(subiso, name) for name in subiso.__all__}
+    for name, value in list(found.items()):
+        for cls in inspect.getmro(value) if inspect.isclass(value) else ():
+            if cls.__module__.startswith("subiso"):
+                members = {part: getattr(cls, part) for part in vars(cls) if not part.startswith("_")}
+                found |= {f"{name}.{part}": one for part, one in members.items() if callable(one) or type(one) is property}
+    return found
+
+
+def test_public_members_have_docstrings():
+    """Every public name, method and property says what it is or does."""
+    assert [name for name, value in public_members().items() if not inspect.getdoc(value)] == []
+
+
+@pytest.mark.skipif(not INVENTORY.exists(), reason="the documentation has not been built")
+def test_the_reference_has_every_public_member():
+    """What is public is in the reference: every name, method and property."""
+    entries = zlib.decompress(INVENTORY.read_bytes().split(b"\n", 4)[4]).decode().splitlines()
+    documented = {entry.split()[0] for entry in entries if " py:" in entry}
+    assert public_members().keys() - documented == INSIDE
