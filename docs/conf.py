@@ -61,7 +61,7 @@ def shorten_signature(app, what, name, obj, options, signature, returns):
     """Leave out what only serves error messages, and write ``*args: *Ts`` as the source does."""
     if signature:
         signature = re.sub(r", \*\*unknown: [\w.~']+", "", signature)
-        signature = re.sub(r"\*args: [\w.~]*Unpack\[Ts\]", "*args: *Ts", signature)
+        signature = re.sub(r"\*args: [\w.~]*Unpack\[[\w.~]*Ts\]", "*args: *Ts", signature)
     return signature, returns
 
 

@@ -32,7 +32,7 @@ PAGES = [ROOT / "README.md", *(page for page in sorted(ROOT.glob("docs/**/*.md")
 LONG = 120  # seconds: the bound of a page, which should take one or two
 BETWEEN = "--- here the block ends that begins in line %d ---"
 INVENTORY = ROOT / "docs" / "_build" / "html" / "objects.inv"  # of what Sphinx has documented
-INSIDE = {"subiso.Child.start", "subiso.Child.stop", "subiso.Child.ended_well", "subiso.Child.give_up"}  # for supervisors
+INSIDE = {f"subiso.Child.{name}" for name in ("start", "stop", "ended_well", "give_up")}  # for supervisors only
 DISGUISES = re.compile(r"py\b|pycon|python.|ipython|\{code(-block)?\} *(py|ipy)")
 
 
@@ -98,7 +98,8 @@ def run(page: Path, blocks: list[Block], directory: Path) -> None:
         assert found, f"{page.name}, line {block.first_line}: the program ended within the block"
         if block.output is not None:
             same = doctest.OutputChecker().check_output(block.output.rstrip(), printed.rstrip(), doctest.ELLIPSIS)
-            assert same, f"{page.name}, line {block.first_line}: the page says\n{block.output}\nbut printed is\n{printed}"
+            place = f"{page.name}, line {block.first_line}"
+            assert same, f"{place}: the page says\n{block.output}\nbut printed is\n{printed}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -143,7 +144,8 @@ def public_members() -> dict[str, object]:
         for cls in inspect.getmro(value) if inspect.isclass(value) else ():
             if cls.__module__.startswith("subiso"):
                 members = {part: getattr(cls, part) for part in vars(cls) if not part.startswith("_")}
-                found |= {f"{name}.{part}": one for part, one in members.items() if callable(one) or type(one) is property}
+                kept = {part: one for part, one in members.items() if callable(one) or type(one) is property}
+                found |= {f"{name}.{part}": one for part, one in kept.items()}
     return found
 
 
@@ -158,3 +160,28 @@ def test_the_reference_has_every_public_member():
     entries = zlib.decompress(INVENTORY.read_bytes().split(b"\n", 4)[4]).decode().splitlines()
     documented = {entry.split()[0] for entry in entries if " py:" in entry}
     assert public_members().keys() - documented == INSIDE
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("```python\nprint(1)\n```\n\n```text\n1\n```\n", None),
+        ("```python\nprint('some text')\n```\n```text\nsome ...\n```\n", None),
+        ("```python\nprint(1)\n```\n```text\n2\n```\n", "the page says"),
+        ("```python\nmissing\n```\n", "line 2, in <module>"),
+        ("<!-- not run: it has no name -->\n\n```python\nmissing\n```\n", "nothing here to run"),
+        ("```python\nfound = 1\n```\n```python\nprint(found)\n```\n```text\n1\n```\n", None),
+        ("<!-- each block is a program -->\n\n```python\na = 1\n```\n```python\na\n```\n", "NameError"),
+        ("<!-- needs: nothing_like_it -->\n\n```python\n```\n", "not installed"),
+        ("```python\nimport sys; sys.exit()\n```\n", "ended within the block"),
+    ],
+)
+def test_the_checker(text, complaint, tmp_path):
+    """A page that is wrong is found out, and what a page may say about its blocks is heeded."""
+    page = tmp_path / "page.md"
+    page.write_text(text)
+    if complaint is None:
+        test_the_blocks_of_a_page(page, tmp_path)
+        return
+    with pytest.raises((AssertionError, pytest.skip.Exception), match=complaint):
+        test_the_blocks_of_a_page(page, tmp_path)
