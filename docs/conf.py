@@ -1,6 +1,7 @@
 """Sphinx's configuration."""
 
 import os
+import re
 from importlib.metadata import version as installed_version
 
 project = "subiso"
@@ -11,6 +12,9 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphin
 exclude_patterns = ["_build", "explanation/proofs"]
 html_theme = "furo"
 html_title = "subiso"
+html_show_copyright = False
+html_static_path = ["_static"]
+html_css_files = ["subiso.css"]
 copybutton_exclude = ".linenos, .gp, .go"
 
 myst_enable_extensions = ["colon_fence", "deflist"]
@@ -47,6 +51,22 @@ def resolve_public_name(app, env, node, content):
     return None
 
 
+def keep_colons(app, what, name, obj, options, lines):
+    """Keep Napoleon from taking what precedes a colon in an attribute's first line for its type."""
+    if what in {"attribute", "data", "property"} and lines and ":" in lines[0]:
+        lines[:0] = ["..", ""]  # an empty comment
+
+
+def shorten_signature(app, what, name, obj, options, signature, returns):
+    """Leave out what only serves error messages, and write ``*args: *Ts`` as the source does."""
+    if signature:
+        signature = re.sub(r", \*\*unknown: [\w.~']+", "", signature)
+        signature = re.sub(r"\*args: [\w.~]*Unpack\[[\w.~]*Ts\]", "*args: *Ts", signature)
+    return signature, returns
+
+
 def setup(app):
     """Called by Sphinx."""
     app.connect("missing-reference", resolve_public_name)
+    app.connect("autodoc-process-docstring", keep_colons, priority=400)  # Napoleon has 500
+    app.connect("autodoc-process-signature", shorten_signature)

@@ -3,7 +3,7 @@
     python tests/run_stdlib_executor_tests.py [-v]
 
 The tests are imported, not copied. Which of them cannot hold for isolates, and why, is listed in `DIFFERENCES`; so it
-is in docs/how-to/use-a-pool.md. The exit code is 1 if another one fails.
+is in docs/how-to/replace-a-process-pool.md. The exit code is 1 if another one fails.
 """
 
 import importlib

@@ -7,5 +7,5 @@
 
 Why not cloudpickle, which does most of this: importing it costs an isolate some 50 ms and 2.5 MB, again for each
 interpreter; it cannot carry msgspec's Structs, nor classes that msgspec has seen; and a class that comes home is
-written over. docs/explanation/architecture.md says more.
+written over. docs/explanation/how-a-message-travels.md says more.
 """
