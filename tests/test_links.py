@@ -254,8 +254,6 @@ def test_large_messages_that_cannot_be_mapped(sizes, monkeypatch):
     "let_go",
     [partial(links.discard, protocol.LARGE), partial(links.take_back, buffers=[])],
     ids=["discard", "take_back"],
-    [partial(links.discard, protocol.LARGE), partial(links.take_back, buffers=[])],
-    ids=["discard", "take_back"],
 )
 def test_large_messages_that_nobody_reads(let_go):
     """A large message that is dropped, or could not be sent, takes its descriptor and its memory with it."""
