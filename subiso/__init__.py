@@ -14,7 +14,6 @@ The map of the package, from policy down to mechanism; imports point downwards o
     groups                      isolates that end together
     isolate  programs  settings starting isolates, and the handles on them; how many there may be
     acting  workers             the inside of an actor's isolate, and of a worker's
-        records                     its log records
     streams  buffers            generators in isolates; memory that is handed over
     listening   futures         handlers of ports; results
     requests  responses         one answer to one question
@@ -22,6 +21,8 @@ The map of the package, from policy down to mechanism; imports point downwards o
     uncaught                    the errors of an isolate
     ports  sending              what messages go through
     entry                       the inside of an isolate
+        reports (records)           what it reports to main: warnings, log records
+    carriers                    what goes along with work, for integrations
     coroutines                  coroutines in isolates
     messages  typed  failures   what can be sent, and how
     errors  capabilities
@@ -42,6 +43,8 @@ The map of the package, from policy down to mechanism; imports point downwards o
         arena  doorbell  protocol   where everything lies; waking; what travels
         interpreters                the only file that knows Python versions
     cli/                        the command line
+    integrations/               other libraries; never imported by the core
+    testing/                    for the tests of programs that use isolates
 
 Names are loaded when they are first used: inside an isolate only what it needs is imported.
 """

@@ -1,9 +1,9 @@
 """The inside of an actor's isolate: make the object, and call its methods as messages come.
 
-A call is the address for its reply, eight bytes, and then ``(method's name, args, keywords)``. An address alone takes
-that call back. An empty message ends the actor when everything before it is done. The first reply of all says where
-calls are to be sent, or why the object could not be made, and the very last one that the end was an orderly one; the
-others are what `IsolateFuture` expects.
+A call is the address for its reply, eight bytes, and then ``(method's name, args, keywords, *what is carried)``. An
+address alone takes that call back. An empty message ends the actor when everything before it is done. The first reply
+of all says where calls are to be sent, or why the object could not be made, and the very last one that the end was an
+orderly one; the others are what `IsolateFuture` expects.
 
 Calls are done in order, until a method returns a coroutine: from then on the actor runs an event loop, in which calls
 begin in order, and coroutines interleave.
@@ -12,7 +12,7 @@ begin in order, and coroutines interleave.
 import sys
 from collections import deque
 
-from subiso import coroutines, messages, sending
+from subiso import carriers, coroutines, messages, sending
 from subiso._kernel import node as nodes
 from subiso._kernel import protocol
 from subiso._kernel.arena import slot_of
@@ -111,8 +111,9 @@ class _Stage:
     def _begin(self, address: int, raw: "list[Raw]") -> "Coroutine[Any, Any, Any] | None":
         """Do one call, or return the coroutine that is to do it."""
         try:
-            name, args, keywords = messages.decode(*raw.pop())
-            result = getattr(self._target, name)(*args, **keywords)
+            name, args, keywords, *carried = messages.decode(*raw.pop())
+            method = getattr(self._target, name)
+            result = (carriers.Loaded(method, carried) if carried else method)(*args, **keywords)
             if coroutines.is_coroutine(result):
                 return result
             encoded = messages.encode(result, "result")

@@ -8,7 +8,7 @@ holds up more than what its own chunk has left, and nobody need choose a chunk s
 from collections import deque
 from itertools import count, islice
 
-from subiso import messages, tasks
+from subiso import carriers, messages, tasks
 from subiso._kernel.waitables import Waitable
 from subiso._pickling import functions
 from subiso.errors import SendError
@@ -252,6 +252,7 @@ def _encode_function(function: "Callable[..., Any]") -> "tuple[bytes, list[Any]]
     """Encode the function of a map, once for all chunks, and what in it wants to know that it travels."""
     if not callable(function):
         raise TypeError(f"a pool runs functions, not {function!r}")
+    function = carriers.load(function)
     reference = tasks.reference_to(function)
     if reference is not None:
         return reference, []

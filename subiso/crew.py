@@ -22,7 +22,7 @@ from subiso._kernel import attendant as attendants
 from subiso._kernel import links, protocol
 from subiso._kernel import node as nodes
 from subiso._kernel.interrupt import unwind
-from subiso._kernel.waitables import Inbox, Waitable
+from subiso._kernel.waitables import Waitable
 from subiso.errors import BrokenIsolatePool, IsolateError, IsolateKilledError
 from subiso.members import Member, Options
 from subiso.queues import WorkQueue
@@ -66,7 +66,6 @@ class Crew:
         self._queue = WorkQueue()
         self._lock = threading.RLock()  # again in one thread: a map that is garbage may be closed anywhere
         self._numbers = count(1)
-        self._logs: Inbox | None = None
         self._alarm = alarms.Alarm(self.node, self._look_at_clock)
         self._handling: set[int] = set()  # the threads that are in the middle of `_on_event`
         attendants.of(self.node)  # somebody must pump where nobody waits
@@ -173,10 +172,8 @@ class Crew:
                 if len(self.members) >= self.limit or not self._queue.wants_more_than(self._starting):
                     return
                 self._starting += 1
-                if self._logs is None:
-                    self._logs = self.node.mailbox.open(self._handle_records)
-                logs, member = self._logs, self._new_member()
-            self._start(member, logs)
+                member = self._new_member()
+            self._start(member)
 
     def _new_member(self) -> Member:
         member = Member(f"{self.options.name}-{next(self._numbers)}", self.node.mailbox)
@@ -184,9 +181,9 @@ class Crew:
         self.members.add(member)
         return member
 
-    def _start(self, member: Member, logs: Inbox) -> None:
+    def _start(self, member: Member) -> None:
         try:
-            member.start(self.options, logs)
+            member.start(self.options)
         except IsolateError as error:
             self._end(member, str(error))
             return
@@ -298,17 +295,6 @@ class Crew:
         else:
             self._send(member, work)  # type: ignore[arg-type]
 
-    def _handle_records(self) -> None:
-        from subiso import records
-
-        inbox = self._logs
-        while inbox is not None and inbox.messages:
-            try:
-                message = inbox.messages.popleft()
-            except IndexError:  # another thread was quicker
-                return
-            records.handle(messages.decode(*links.unpack(*message)))
-
     # -- workers go ----------------------------------------------------------------------------------------------------
 
     def abandon(self, task: "TaskFuture[Any]") -> None:
@@ -346,8 +332,6 @@ class Crew:
         if failed_to_start and not self.members:
             self._break(f"no worker of {self.options.name} could be started{reason and f': {reason}'}", None)
         self.dispatch()
-        if self.is_over:
-            self._close_logs()
         self.changed.notify()
 
     def _lost(self, task: "TaskFuture[Any]", member: Member, reason: str) -> None:
@@ -430,8 +414,6 @@ class Crew:
             member.stop()
         for work in waiting:
             work.cancel()
-        if self.is_over:
-            self._close_logs()
         self.changed.notify()
 
     def abort(self) -> None:
@@ -446,11 +428,6 @@ class Crew:
     def is_over(self) -> bool:
         """Whether the pool was shut down, and nothing of it is left."""
         return self.closing and not self.members and not self._leaving and not self._queue.has_work()
-
-    def _close_logs(self) -> None:
-        if self._logs is not None:
-            self._handle_records()
-            self.node.mailbox.close(self._logs)
 
     def join(self) -> None:
         """Wait until everything is done and every worker has ended."""

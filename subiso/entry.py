@@ -6,7 +6,7 @@ worker.py calls `host` in the isolate; `refuse` is called in main in place of an
 import _pickle
 import sys
 
-from subiso import messages
+from subiso import messages, reports
 from subiso._kernel import node as nodes
 from subiso._kernel import output, protocol, setting
 from subiso._kernel.arena import slot_of
@@ -51,7 +51,7 @@ def pack(
         group: the address where its group is sent the error that ends it; 0: there is none.
         extensions: its policy for extension modules; None: that of its creator.
     """
-    options = (name, reply_to, _flat(on_exit), _flat(on_error), prepared, forward, group)
+    options = (name, reply_to, _flat(on_exit), _flat(on_error), prepared, forward, group, reports.capture())
     return _pickle.dumps((MODULE, (setting.capture(extensions), options, call)), 5)
 
 
@@ -75,6 +75,7 @@ def host(data: "tuple[Any, ...]", buffers: list[memoryview]) -> "Body":
     node.name = options[0]
     if options[5]:
         output.forward(node)
+    reports.install(options[7])
     return (_OneShot if options[1] else _LongLived)(node, options, call, buffers)
 
 
@@ -85,7 +86,7 @@ class Body:
         self, node: "Node", options: "tuple[Any, ...]", call: tuple[int, bytes], buffers: list[memoryview]
     ) -> None:
         self._node = node
-        self._name, self._reply_to, _, _, self._prepared, _, self._group = options
+        self._name, self._reply_to, _, _, self._prepared, _, self._group, _ = options
         self._call = call
         self._buffers = buffers
         node.locals["uncaught"] = self.uncaught
@@ -298,7 +299,7 @@ def refuse(data: "tuple[Any, ...]", reason: str) -> None:
     from subiso.errors import IsolateSpawnError
 
     _, options, _ = data
-    name, reply_to, on_exit, on_error, _, _, group = options
+    name, reply_to, on_exit, on_error, _, _, group, _ = options
     error = IsolateSpawnError(f"{name}: {reason}")
     if reply_to:
         _, body, buffers, _ = messages.encode(failures.pack(error))

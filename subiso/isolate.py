@@ -2,7 +2,7 @@
 
 import _pickle
 
-from subiso import entry, messages, sending
+from subiso import carriers, entry, messages, sending
 from subiso._kernel import control, output, protocol, setting, waiting
 from subiso._kernel import node as nodes
 from subiso._kernel.arena import ABANDONED, Arena, serial_of, slot_of
@@ -139,13 +139,14 @@ class Isolate:
             IsolateSpawnError: there are too many isolates, or the program is ending.
         """
         group = unknown.pop("_group", 0)  # given by IsolateGroup.spawn
+        carrying = unknown.pop("_carrying", True)  # False: it will do the work of many, each with its own context
         _refuse_options("spawn", unknown)
         for option, port in (("on_exit", on_exit), ("on_error", on_error)):
             if port is not None:
                 _check_port(option, port)
         check_policy(extensions)
         node = nodes.current()
-        call = _encode_call(entry, args)
+        call = _encode_call(entry, args, bool(carrying))
         slot, number, name = _lease(node, name, fresh or extensions is not None)
         isolate = Isolate._of(slot, number, name, *node.arena.capabilities(slot))
         prepared = paused or not errors_are_fatal or on_exit is not None or on_error is not None
@@ -617,7 +618,7 @@ def _refuse_options(call: str, unknown: "dict[str, object]") -> None:
 
 
 def _encode_call(
-    function: "Callable[..., Any]", args: "tuple[Any, ...]"
+    function: "Callable[..., Any]", args: "tuple[Any, ...]", carrying: bool = True
 ) -> "tuple[int, bytes, Sequence[memoryview], Sequence[Any]]":
     """Encode what is to be called, and check it as far as that can be done here.
 
@@ -632,7 +633,7 @@ def _encode_call(
         import inspect
 
         inspect.signature(function).bind(*args)
-    return messages.encode_call(function, args)
+    return messages.encode_call(carriers.load(function) if carrying else function, args)
 
 
 def _lease(node: "Node", name: str | None, fresh: bool) -> tuple[int, int, str]:

@@ -5,7 +5,7 @@ import logging
 import threading
 from collections import deque
 
-from subiso import acting, failures, messages
+from subiso import acting, carriers, failures, messages
 from subiso._kernel import links, protocol
 from subiso._kernel import node as nodes
 from subiso._kernel.interrupt import unwind
@@ -108,7 +108,7 @@ class Line:
         hello = mailbox.open()
         try:
             port = SendPort._of(hello.address, 0)
-            isolate = Isolate.spawn(acting.serve, port, *self._recipe.parts, name=self.name or None)
+            isolate = Isolate.spawn(acting.serve, port, *self._recipe.parts, name=self.name or None, _carrying=False)
         except BaseException:
             mailbox.close(hello)
             raise
@@ -234,7 +234,7 @@ class Line:
         self, future: "ActorFuture[Any]", name: str, args: "tuple[Any, ...]", keywords: "dict[str, Any]"
     ) -> "Encoded":
         try:
-            kind, body, buffers, carried = messages.encode((name, args, keywords))
+            kind, body, buffers, carried = messages.encode((name, args, keywords, *carriers.pick_up()))
         except SendError:
             messages.encode(args, "args")  # says it better
             messages.encode(keywords, "keywords")

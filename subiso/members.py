@@ -1,6 +1,5 @@
 """The worker isolates of a pool, each as the pool sees it."""
 
-import logging
 from math import inf
 from time import monotonic
 
@@ -71,7 +70,7 @@ class Member:
         self._mailbox = mailbox
         self._errors: Inbox = mailbox.open()  # where uncaught errors arrive
 
-    def start(self, options: Options, logs: "Inbox") -> None:
+    def start(self, options: Options) -> None:
         """Spawn the isolate.
 
         Raises:
@@ -80,14 +79,13 @@ class Member:
         isolate = Isolate.spawn(
             workers.serve,
             SendPort._of(self.inbox.address, 0),
-            SendPort._of(logs.address, 0),
-            logging.getLogger().level,
             options.initializer,
             options.initargs,
             options.finalizer,
             name=self.name,
             extensions=options.extensions,
             on_error=SendPort._of(self._errors.address, 0),
+            _carrying=False,
         )
         self._mailbox.watch(isolate._slot, isolate._number, self.inbox)
         self.isolate = isolate

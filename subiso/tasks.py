@@ -5,7 +5,7 @@ import concurrent.futures
 from time import monotonic
 from types import BuiltinFunctionType, FunctionType
 
-from subiso import failures, messages
+from subiso import carriers, failures, messages
 from subiso._kernel import protocol
 from subiso._kernel.waitables import Waitable
 from subiso._pickling import references
@@ -50,7 +50,9 @@ def encode(function: "Callable[..., Any]", args: "tuple[Any, ...]", keywords: "d
     """
     if not callable(function):
         raise TypeError(f"a pool runs functions, not {function!r}")
-    what = reference_to(function) or function
+    what: object = carriers.load(function)
+    if what is function:
+        what = reference_to(function) or function
     try:
         return messages.encode((what, args, keywords) if keywords else (what, args))
     except SendError:

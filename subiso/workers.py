@@ -48,15 +48,13 @@ def worker_state() -> "Any":
 
 def serve(
     replies: "SendPort",
-    logs: "SendPort",
-    log_level: int,
     initializer: "Callable[..., object] | None",
     initargs: "tuple[Any, ...]",
     finalizer: "Callable[[], object] | None",
 ) -> None:
     """Be a worker of the pool that receives at ``replies``."""
     node = nodes.current()
-    worker = node.locals["worker"] = Worker(node, replies, logs, log_level)
+    worker = node.locals["worker"] = Worker(node, replies)
     with ReceivePort[tuple[int, bytes, list[memoryview]]]() as tasks:
         tasks._decode_by(lambda kind, body, buffers: (kind, body, buffers))  # what fails there must fail the task
         try:
@@ -78,21 +76,17 @@ class Worker:
         state: what `worker_state` returns.
     """
 
-    def __init__(self, node: "Node", replies: "SendPort", logs: "SendPort", log_level: int) -> None:
+    def __init__(self, node: "Node", replies: "SendPort") -> None:
         self.state: Any = {}
         self._node = node
         self._replies = replies
-        self._logs: SendPort | None = logs
-        self._log_level = log_level
         self._functions: dict[bytes, Any] = {}  # by the pickle of their references
         self._maps: dict[int, Any] = {}  # the functions of the maps that are going on
 
     def initialize(self, initializer: "Callable[..., object]", initargs: "tuple[Any, ...]") -> None:
         """Make the state."""
-        self._forward_logs()
         result = self._call(initializer, initargs)
         self.state = {} if result is None else result
-        self._forward_logs()
         _flush()
 
     def work(self, tasks: "ReceivePort[Raw]") -> None:
@@ -128,8 +122,6 @@ class Worker:
     def _run(self, raw: "list[Raw]") -> "Encoded":
         """Run the one task in the list, which is emptied, so that memory of a large one is free when it is done."""
         call = messages.decode(*raw.pop())
-        if self._logs is not None:
-            self._forward_logs()
         if type(call[0]) is int:
             return self._run_chunk(*call)
         function, args, *keywords = call
@@ -184,14 +176,6 @@ class Worker:
                 raise
             failed = _pack(error)
         return _encode_results(perf_counter() - begin, results, failed)
-
-    def _forward_logs(self) -> None:
-        """Have log records handled by the pool's isolate, once logging is there."""
-        if "logging" in sys.modules and self._logs is not None:
-            from subiso import records
-
-            records.forward(self._node.name, self._logs, self._log_level)
-            self._logs = None
 
 
 def _pack(error: BaseException) -> "Packed":

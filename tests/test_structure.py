@@ -20,7 +20,7 @@ MODULES = {
 # From policy down to mechanism: a module may import what stands in its own line or further down.
 LAYERS = [
     {"subiso.__main__"},
-    {"subiso.cli"},
+    {"subiso.cli", "subiso.integrations", "subiso.testing"},
     {"subiso.supervisor"},
     {"subiso.children"},
     {"subiso.actors", "subiso.pool"},
@@ -31,7 +31,7 @@ LAYERS = [
     {"subiso.acting", "subiso.buffers", "subiso.streams", "subiso.workers"},
     {"subiso.listening", "subiso.futures", "subiso.uncaught"},
     {"subiso.requests", "subiso.responses", "subiso.registry"},
-    {"subiso.ports", "subiso.entry", "subiso.sending", "subiso.records"},
+    {"subiso.ports", "subiso.entry", "subiso.sending", "subiso.records", "subiso.reports", "subiso.carriers"},
     {"subiso.coroutines"},
     {"subiso.failures", "subiso.messages", "subiso.typed"},
     {"subiso._pickling"},

@@ -28,7 +28,7 @@ STATE = {
     "locale": ("_override_localeconv",),
     "logging": (
         *("_logRecordFactory", "_loggerClass", "_levelToName", "_nameToLevel", "lastResort", "raiseExceptions"),
-        *("logThreads", "logMultiprocessing", "logProcesses", "logAsyncioTasks", "_srcfile"),
+        *("basicConfig", "logThreads", "logMultiprocessing", "logProcesses", "logAsyncioTasks", "_srcfile"),
         *("root.manager.loggerClass", "root.manager.logRecordFactory", "root.manager.emittedNoHandlerWarning"),
     ),
     "mimetypes": (
@@ -55,6 +55,9 @@ STATE = {
 """Module -> what to put back: attributes, also of objects in it. What a version has not is passed over."""
 
 _MISSING = object()
+
+awaited: "dict[str, Callable[[], object]]" = {}
+"""What this isolate wants done when a module has been executed, by the module's name."""
 
 _remembered: "dict[str, tuple[ModuleType, list[_Place]]]" = {}
 
@@ -94,6 +97,8 @@ def watch() -> None:
         execute(loader, module)
         if module.__name__ in STATE:
             _remember(module)
+        if awaited and module.__name__ in awaited:
+            awaited.pop(module.__name__)()
 
     for name in STATE.keys() & sys.modules.keys():
         _remember(sys.modules[name])
@@ -118,6 +123,7 @@ def reset(is_kept: "Callable[[Any], bool]") -> None:
     Args:
         is_kept: tells whether a module outlives the isolate.
     """
+    awaited.clear()
     modules: dict[str, Any] = sys.modules
     for name, reset_one in _RESETS.items():
         if name in modules:
@@ -197,5 +203,6 @@ _RESETS: "dict[str, Callable[[Any], object]]" = {
     "sqlite3": lambda sqlite3: sqlite3.enable_callback_tracebacks(False),
     "typing": _reset_typing,
     "weakref": _reset_weakref,
+    "subiso.carriers": lambda carriers: carriers.reset(),
     "subiso.messages": lambda messages: messages.reset(),
 }

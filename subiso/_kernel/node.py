@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 MAIN = 0  # main's slot
-JOBS, WRITTEN = 1, 4  # ports at fixed places in every slot (2: post.REPLIES)
+JOBS, WRITTEN, REPORTS = 1, 4, 6  # ports at fixed places in every slot (2: post.REPLIES)
 _CONTROL_PORT = 5  # the place of the port that stands for the isolate itself; nothing is received there
 
 # Control messages: an operation, the number of the isolate that is meant, and what belongs to it. Those that concern
