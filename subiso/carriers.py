@@ -70,16 +70,17 @@ class Loaded:
         return copy_context().run(self._call, args, keywords)
 
     def _call(self, args: "tuple[Any, ...]", keywords: "dict[str, Any]") -> "Any":
-        with _restored(self.carried):
+        with restored(self.carried):
             result = self.function(*args, **keywords)
         return self._await(result) if coroutines.is_coroutine(result) else result
 
     async def _await(self, coroutine: "Coroutine[Any, Any, Any]") -> "Any":
-        with _restored(self.carried):
+        with restored(self.carried):
             return await coroutine
 
 
-def _restored(cargo: "Cargo") -> "ExitStack":
+def restored(cargo: "Cargo") -> "ExitStack":
+    """Restore what was carried; the stack that is returned takes it back."""
     from contextlib import ExitStack
 
     with ExitStack() as stack:

@@ -1,23 +1,19 @@
 """What all tests share: event loops, programs in processes of their own, and the check that nothing is left behind."""
 
-import gc
 import os
 import signal
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from subiso._kernel import node as nodes
-from subiso._kernel import nursery as nurseries
+from subiso.testing import no_leaks
 
 LONG = 20  # seconds: the bound of a wait that should be over at once
-STAYING = ("subiso-broker", "subiso-attendant", "Trio thread")  # main's threads that stay, and trio's for a while
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -26,50 +22,11 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-def living() -> set[str]:
-    """Name the isolates that have not ended, or whose interpreters are not yet ready for others."""
-    nursery = nurseries._nursery
-    return set() if nursery is None else {one.name for one in nursery._berths if one.state == nurseries.BUSY}
-
-
-def wait_for_ends(but: set[str]) -> set[str]:
-    """Wait until no isolate lives but those; return the names of the others that do after a long time."""
-    if (nursery := nurseries._nursery) is not None:
-        with nursery._changed:
-            nursery._changed.wait_for(lambda: living() <= but, LONG)
-    return living() - but
-
-
-def open_ports() -> set[int]:
-    """Return the addresses of main's open ports, those for replies included."""
-    node = nodes.peek()
-    if node is None:
-        return set()
-    node.mailbox.pump()  # closes those that were forgotten while another thread was pumping
-    return set(node.mailbox.inboxes)
-
-
-def foreign_threads() -> set[threading.Thread]:
-    """Return the threads that are not expected to stay."""
-    nursery = nurseries._nursery
-    kernel = set() if nursery is None else {berth.thread for berth in nursery._berths}
-    return {one for one in threading.enumerate() if one not in kernel and not one.name.startswith(STAYING)}
-
-
 @pytest.fixture(autouse=True)
 def leaves_nothing() -> Iterator[None]:
     """Fail the test that leaves isolates, threads or open ports behind."""
-    isolates, ports, threads = living(), open_ports(), foreign_threads()
-    yield
-    alive = wait_for_ends(isolates)
-    if open_ports() - ports:
-        gc.collect()  # a forgotten port may be part of a cycle
-    left = foreign_threads() - threads
-    for thread in left:
-        thread.join(LONG)
-    assert not alive, f"isolates left alive: {alive}"
-    assert not open_ports() - ports, "ports left open"
-    assert not [thread for thread in left if thread.is_alive()], "threads left running"
+    with no_leaks(LONG):
+        yield
 
 
 class Program(subprocess.Popen):
