@@ -30,11 +30,7 @@ POISONS = {
     "a module of None": ("import sys; sys.modules['mine'] = None", "import mine; seen = mine.value"),
     "warnings, filters": (
         "import warnings; warnings.filterwarnings('error', 'poison'); warnings.simplefilter('error')",
-        (
-            "import warnings\n"
-            "with warnings.catch_warnings(record=True) as caught: warnings.warn('poison')\n"
-            "seen = len(caught)"
-        ),
+        "import warnings; seen = [str(one) for one in warnings.filters]",
     ),
     "warnings, functions": (
         "import warnings; warnings.showwarning = print; warnings.formatwarning = print",

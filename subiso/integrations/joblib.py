@@ -103,6 +103,12 @@ class IsolateBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
             self._pool.resize(n_jobs)
         return n_jobs
 
+    def start_call(self) -> None:
+        """Begin a call anew: after an error, joblib would do the batches that were left over in the next one."""
+        ready = getattr(self.parallel, "_ready_batches", None)
+        while ready is not None and not ready.empty():
+            ready.get_nowait()
+
     def submit(self, func: "Any", callback: "Callable[[Any], object] | None" = None) -> "Future[Any]":
         """Have a batch run, and ``callback`` called with its future when it has ended."""
         future: Future[Any]
