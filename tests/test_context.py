@@ -79,7 +79,7 @@ def test_run():
 
 
 def test_what_is_set_stays_there():
-    """A task of a pool finds what belongs to it, not what other tasks have set, nor what its worker was started with."""
+    """A task of a pool finds what belongs to it, not what others have set, nor what its worker was started with."""
     with IsolatePool(1) as pool:
         assert pool.submit(change_and_look).result(LONG) == EXPECTED
         assert pool.submit(change_and_look).result(LONG) == EXPECTED

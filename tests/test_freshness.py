@@ -38,7 +38,10 @@ POISONS = {
     ),
     "logging, handlers": (
         "import logging; logging.basicConfig(level=1); logging.getLogger('x').addHandler(logging.NullHandler())",
-        "import logging; seen = logging.root.handlers, logging.root.level, logging.getLogger('x').handlers",
+        (
+            "import logging\n"
+            "seen = [str(one) for one in logging.root.handlers], logging.root.level, logging.getLogger('x').handlers"
+        ),
     ),
     "logging, levels and filters": (
         (

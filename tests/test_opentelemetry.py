@@ -4,13 +4,13 @@ import pytest
 
 pytest.importorskip("opentelemetry.sdk")
 
-from opentelemetry import baggage, context, trace  # noqa: E402
-from opentelemetry.sdk.trace import TracerProvider  # noqa: E402
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor  # noqa: E402
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter  # noqa: E402
+from opentelemetry import baggage, context, trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from subiso import Isolate, IsolatePool  # noqa: E402
-from subiso.integrations import opentelemetry  # noqa: E402
+from subiso import Isolate, IsolatePool
+from subiso.integrations import opentelemetry
 
 LONG = 60  # seconds: the bound of a wait that should be over at once
 
@@ -61,7 +61,7 @@ def test_a_span_in_an_isolate():
 
 
 def test_without_a_span():
-    """Spans in isolates are roots where there is no span outside, or it is switched off; workers forget the last one."""
+    """Spans in isolates are roots without a span outside, or when it is switched off; workers forget the last one."""
     provider = TracerProvider()
     with IsolatePool(1) as pool:
         with provider.get_tracer("main").start_as_current_span("outside"):

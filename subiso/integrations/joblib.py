@@ -1,7 +1,7 @@
 """A joblib backend whose workers are isolates. Importing this module registers it, under the name ``"subiso"``.
 
-``Parallel(backend="subiso")`` uses it for one call, ``with parallel_config("subiso"):`` for all that is done in the block,
-also by other libraries, such as scikit-learn.
+``Parallel(backend="subiso")`` uses it for one call, ``with parallel_config("subiso"):`` for all that is done in the
+block, also by other libraries, such as scikit-learn.
 """
 
 import threading
@@ -96,9 +96,7 @@ class IsolateBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
         self.parallel = parallel
         if self._pool is None:
-            self._pool = IsolatePool(
-                n_jobs, name="joblib", initializer=_batches.prepare, extensions=self._extensions
-            )
+            self._pool = IsolatePool(n_jobs, name="joblib", initializer=_batches.prepare, extensions=self._extensions)
         elif self._pool._max_workers != n_jobs:
             self._pool.resize(n_jobs)
         return n_jobs
@@ -114,8 +112,8 @@ class IsolateBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         future: Future[Any]
         try:
             if self._pool is None:
-                raise RuntimeError("the joblib backend was terminated")  # noqa: TRY301
-            # Not the batch itself: with it would go joblib's nested backend, which wants threads that isolates have not.
+                raise RuntimeError("the joblib backend was terminated")
+            # Not the batch itself: with it would go joblib's nested backend, and its threads.
             future = self._pool.submit(_batches.run, func.items, (self.nesting_level or 0) + 1)
         except Exception as error:  # in the future, for joblib would wait for ever if a callback could not submit
             future = Future()

@@ -1,4 +1,4 @@
-"""OpenTelemetry's trace context, and baggage: spans in isolates are children of the span that their work was sent in."""
+"""OpenTelemetry's trace context and baggage: spans in isolates are children of the one their work was sent in."""
 
 from contextlib import contextmanager
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 def instrument() -> None:
     """Have work that is sent to isolates find the current trace context, as the global propagator writes it.
 
-    By default that is W3C's ``traceparent``, ``tracestate`` and ``baggage``. It holds from now on, in this isolate and in
-    those that it gives work to with a span. Isolates do not inherit the tracer provider: set one up there, for a pool
-    in its ``initializer``, or their spans are not recorded.
+    By default that is W3C's ``traceparent``, ``tracestate`` and ``baggage``. It holds from now on, in this isolate and
+    in those that it gives work to with a span. Isolates do not inherit the tracer provider: set one up there, in a
+    pool's ``initializer`` for instance, or their spans are not recorded.
     """
     carriers.add(_capture, _restore)
 

@@ -21,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable, Iterator
+    from contextlib import ExitStack
     from typing import Any
 
 _SEQUENCES = (list, tuple, range, str, bytes)
@@ -130,7 +131,7 @@ def map_(
     buffersize: int | None = None,
     task_timeout: float | None = None,
 ) -> "MapIterator[Any]":
-    """Take the place of `IsolatePool.map`: sequences are worked through at once, other iterables as results are taken."""
+    """Take the place of `IsolatePool.map`: sequences are done at once, other iterables as results are taken."""
     pool._check_count("chunksize", chunksize, "chunksize must be >= 1")
     pool._check_count("buffersize", buffersize, "buffersize must be None or > 0")
     check_timeout(task_timeout)
@@ -218,12 +219,13 @@ class _InlineStream(Stream["Any"]):
         self._call = _work.call_of(kind, body, buffers)
         self._cargo = cargo
         self._context = Context()  # the generator's own, from its first item to its last
+        self._restored: ExitStack | None = None
         self._generator: Any = None
         self._runner: asyncio.Runner | None = None  # of an asynchronous generator that is taken from without a loop
 
     def _open(self) -> "Any":
         if self._generator is None:
-            self._context.run(carriers.restored, self._cargo)
+            self._restored = self._context.run(carriers.restored, self._cargo)
             made = self._do(self._call, self._context)
             if not (hasattr(made, "__iter__") or hasattr(made, "__aiter__")):
                 raise TypeError("that is no generator function")
@@ -280,6 +282,9 @@ class _InlineStream(Stream["Any"]):
             generator.close()
         if self._runner is not None:  # closes the generator, too
             self._runner.close()
+        restored, self._restored = self._restored, None
+        if restored is not None:
+            self._context.run(restored.close)
 
 
 async def _await(awaitable: "Any") -> "Any":
@@ -311,9 +316,7 @@ def start_actor(self: Line) -> Isolate:
     return self.isolate
 
 
-def call_actor(
-    self: Line, name: str, args: "tuple[Any, ...]", keywords: "dict[str, Any]"
-) -> "_work.InlineFuture[Any]":
+def call_actor(self: Line, name: str, args: "tuple[Any, ...]", keywords: "dict[str, Any]") -> "_work.InlineFuture[Any]":
     """Take the place of ``Line.call``."""
     name, args, keywords, *carried = _work.copy((name, args, keywords, *carriers.pick_up()))
     future: _work.InlineFuture[Any] = _work.InlineFuture()

@@ -1,4 +1,4 @@
-"""Doing in this thread what an isolate would do: what goes in and what comes out is encoded and decoded all the same."""
+"""Doing in this thread what an isolate would do; what goes in and comes out is encoded and decoded all the same."""
 
 import functools
 import sys
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class InlineWaitError(RuntimeError):
-    """Code that is run inline would wait for ever: for a message, or for room in a port, that only others could give."""
+    """Code that is run inline would wait for ever, for a message or room in a port that only others could give."""
 
 
 class Exited(BaseException):
