@@ -61,6 +61,7 @@ class IsolateBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         self._pool: IsolatePool | None = None
         self._parallel: Callable[[], Any] = lambda: None
         self._futures: set[Future[Any]] = set()  # of what has not ended
+        self._aborted = False
         self._lock = threading.Lock()  # callbacks submit, too
 
     @property
@@ -136,6 +137,7 @@ class IsolateBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """Stop what is running, and do nothing of what waits. The pool replaces its workers, so it stays usable."""
+        self._aborted = not ensure_ready
         with self._lock:
             futures = list(self._futures)
         for future in futures:
@@ -144,8 +146,9 @@ class IsolateBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
     def terminate(self) -> None:
         """End the pool, and wait until its isolates have ended; inside a ``parallel_config`` block keep it for more."""
         self.reset_batch_stats()
-        if joblib_parallel.get_active_backend()[0] is self:
-            return
+        aborted, self._aborted = self._aborted, False
+        if joblib_parallel.get_active_backend()[0] is self and not aborted:
+            return  # after an error, whose traceback keeps this object, nobody else might end the pool
         pool, self._pool = self._pool, None
         if pool is not None:
             self.abort_everything()

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _STAYING = ("subiso-broker", "subiso-attendant", "Trio thread")  # main's threads that stay, and trio's for a while
 
+_SHORT = 0.2  # seconds after which isolates that still live may belong to what is garbage
+
 
 @contextmanager
 def no_leaks(timeout: float = 20.0) -> "Iterator[None]":
@@ -25,9 +27,9 @@ def no_leaks(timeout: float = 20.0) -> "Iterator[None]":
     """
     isolates, ports, threads = _living(), _open_ports(), _foreign_threads()
     yield
+    if _wait_for_ends(isolates, min(timeout, _SHORT)) or _open_ports() - ports:
+        gc.collect()  # a forgotten port or pool may be part of a cycle
     alive = _wait_for_ends(isolates, timeout)
-    if _open_ports() - ports:
-        gc.collect()  # a forgotten port may be part of a cycle
     left = _foreign_threads() - threads
     for thread in left:
         thread.join(timeout)
