@@ -6,6 +6,7 @@ came from a thread of main's. Reports are messages: those of work that has ended
 """
 
 import _pickle
+import os
 import sys
 import warnings
 
@@ -170,7 +171,12 @@ def _open(node: "Node") -> None:
     inbox = node.mailbox.open_fixed(nodes.REPORTS)
     node.locals["reports"] = inbox
     inbox.on_event = lambda: _take(node)
-    atexit.register(node.mailbox.pump)
+    atexit.register(_take_the_rest, node)
+
+
+def _take_the_rest(node: "Node") -> None:
+    if node.pid == os.getpid():  # what is left is not a forked child's
+        node.mailbox.pump()
 
 
 def attend(node: "Node", slot: int, number: int, question: bytes) -> bytes:
