@@ -126,4 +126,4 @@ def _make(key: str, name: str, *default: "Any") -> "ContextVar[Any]":
     return known
 
 
-copyreg.pickle(ContextVar, _reduce)  # type: ignore[arg-type]
+copyreg.pickle(ContextVar, _reduce)

@@ -190,7 +190,7 @@ class _InlineMap(MapIterator["Any"]):
         pass
 
     def __length_hint__(self) -> int:
-        return NotImplemented
+        return NotImplemented  # type: ignore[no-any-return]
 
 
 # -- streams -----------------------------------------------------------------------------------------------------------
