@@ -29,7 +29,7 @@ def resident() -> int:
 
 def growth(isolates: int, fresh: bool) -> float:
     """Return the bytes by which the process has grown for each isolate."""
-    for number in range(-10, isolates):
+    for number in range(-50, isolates):
         if number == 0:
             gc.collect()
             before = resident()
