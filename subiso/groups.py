@@ -65,9 +65,7 @@ class IsolateGroup:
 
     # -- starting ------------------------------------------------------------------------------------------------------
 
-    def spawn[*Ts](
-        self, entry: "Callable[[*Ts], object]", /, *args: *Ts, **options: "Unpack[SpawnOptions]"
-    ) -> Isolate:
+    def spawn[*Ts](self, entry: "Callable[[*Ts], object]", /, *args: *Ts, **options: "Unpack[SpawnOptions]") -> Isolate:
         """Start an isolate of the group; as `Isolate.spawn`, with the same options.
 
         An error that it does not catch is sent to ``on_error``, if that is given, and fails the group.

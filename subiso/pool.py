@@ -196,6 +196,7 @@ class IsolatePool(Executor):
         Too many are ``max_pending``, or sixteen for each worker if that was not given. Returns the future, as `submit`
         does; await that for the result.
         """
+        await waiting.checkpoint()
         crew = self._crew
         bound = self._max_pending or _AHEAD * crew.limit
         while crew.unfinished >= bound and not crew.closing:

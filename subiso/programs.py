@@ -94,7 +94,7 @@ def _reason(error: Exception) -> str:
 
 
 def _spawn(program: "tuple[Any, ...]", argv: list[str], message: object, options: "SpawnOptions") -> "Isolate":
-    from subiso.isolate import Isolate, SpawnOptions
+    from subiso.isolate import Isolate
 
     function, *args = program
     try:

@@ -55,8 +55,7 @@ def wait(port):
 
 
 def test_a_task_runs_in_an_isolate(executor):
-    """Dask's own function measures and reports the task, whose function runs in an isolate; Dask is not needed there."""
-
+    """Dask's own function measures and reports a task whose function runs in an isolate, where Dask is not needed."""
 
     def look():
         import sys

@@ -1,7 +1,7 @@
 """What type checkers make of the public names; it is checked, never run.
 
-``assert_type`` says what must be inferred without a cast. A ``type: ignore`` marks a mistake: a checker that does not see
-it complains of a needless comment.
+``assert_type`` says what must be inferred without a cast. A ``type: ignore`` marks a mistake: a checker that does not
+see it complains of a needless comment.
 """
 
 import concurrent.futures
