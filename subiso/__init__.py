@@ -24,7 +24,7 @@ The map of the package, from policy down to mechanism; imports point downwards o
     entry                       the inside of an isolate
     coroutines                  coroutines in isolates
     messages  typed  failures   what can be sent, and how
-    errors  capabilities
+    errors  capabilities  _typing
     _pickling/                  functions, classes and Structs by value
     _kernel/                    what makes isolates run; it knows no policy
         nursery (limits)  worker    interpreters: made and lent in main; lived in
@@ -41,6 +41,7 @@ The map of the package, from policy down to mechanism; imports point downwards o
         links  semaphore  regions   streams of records through shared memory; memory that is handed over
         arena  doorbell  protocol   where everything lies; waking; what travels
         interpreters                the only file that knows Python versions
+    integrations/               what joins it to other libraries (dask); the core imports none of it
     cli/                        the command line
 
 Names are loaded when they are first used: inside an isolate only what it needs is imported.

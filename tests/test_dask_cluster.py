@@ -40,7 +40,7 @@ def local_cluster(**options):
 def cluster():
     """Two worker processes of two threads each, without the profiler, which Python before 3.14 does not bear."""
     with (
-        dask.config.set({"distributed.worker.profile.enabled": False}),
+        dask.config.set({"distributed.worker.profile.enabled": False, "distributed.deploy.lost-worker-timeout": LONG}),
         local_cluster(n_workers=2, threads_per_worker=2) as cluster,
     ):
         yield cluster

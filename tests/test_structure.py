@@ -21,6 +21,7 @@ MODULES = {
 LAYERS = [
     {"subiso.__main__"},
     {"subiso.cli"},
+    {"subiso.integrations"},
     {"subiso.supervisor"},
     {"subiso.children"},
     {"subiso.actors", "subiso.pool"},
