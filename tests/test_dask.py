@@ -9,10 +9,24 @@ import pytest
 pytest.importorskip("distributed", reason="Dask's distributed is not installed")
 
 from dask._task_spec import Alias, DataNode, Dict, List, Set, Task, TaskRef, Tuple
+from dask_tasks import (
+    answer,
+    block,
+    die,
+    endless,
+    fail,
+    fail_as_if_cancelled,
+    leave,
+    look,
+    make_what_cannot_be_sent,
+    name_of_isolate,
+    show,
+    wait,
+)
 from distributed import Reschedule
 from distributed.worker import _run_task_simple
 
-from subiso import Isolate, IsolateKilledError, IsolatePool, IsolateTimeoutError, ReceivePort, RemoteError, SendError
+from subiso import IsolateKilledError, IsolatePool, IsolateTimeoutError, ReceivePort, RemoteError, SendError
 from subiso._kernel import interpreters
 from subiso.integrations import dask as adapter
 from subiso.integrations.dask import IsolateExecutor, IsolatesPlugin
@@ -33,34 +47,11 @@ def compute(executor, task, data=()):
     return executor.submit(_run_task_simple, task, dict(data), 0.0).result(LONG)
 
 
-def name_of_isolate(*_):
-    return Isolate.current().name
-
-
-def show(*args, **keywords):
-    return args, keywords
-
-
-def wait(port):
-    """Say so, and run for ever; say when unwound."""
-    try:
-        port.send("running")
-        while True:
-            pass
-    finally:
-        port.send("unwound")
-
-
 # -- tasks -------------------------------------------------------------------------------------------------------------
 
 
 def test_a_task_runs_in_an_isolate(executor):
     """Dask's own function measures and reports a task whose function runs in an isolate, where Dask is not needed."""
-
-    def look():
-        import sys
-
-        return Isolate.current().name, "dask" in sys.modules
 
     said = compute(executor, Task("key", look))
     assert said["op"] == "task-finished"
@@ -135,9 +126,6 @@ def test_plain_functions(executor):
 def test_errors(executor):
     """What a task raises is reported as itself, with its traceback as the cause."""
 
-    def fail():
-        raise LookupError("not there", 3)
-
     said = compute(executor, Task("key", fail))
     assert said["op"] == "task-erred"
     error = said["actual_exception"]
@@ -150,9 +138,6 @@ def test_errors(executor):
 def test_errors_that_would_end_the_worker(executor, kind):
     """`sys.exit` in a task is the task's error, and the worker goes on."""
 
-    def leave(kind):
-        raise kind("enough")
-
     error = compute(executor, Task("key", leave, kind))["actual_exception"]
     assert type(error) is RemoteError
     assert str(error) == f"{kind.__name__}: enough"
@@ -162,12 +147,7 @@ def test_errors_that_would_end_the_worker(executor, kind):
 def test_a_cancelled_error_of_the_task(executor):
     """A CancelledError that the task itself raises is its error, and no reason to do it again."""
 
-    def fail():
-        import concurrent.futures
-
-        raise concurrent.futures.CancelledError("mine")
-
-    error = compute(executor, Task("key", fail))["actual_exception"]
+    error = compute(executor, Task("key", fail_as_if_cancelled))["actual_exception"]
     assert type(error) is concurrent.futures.CancelledError
 
 
@@ -176,21 +156,11 @@ def test_what_cannot_be_sent(executor):
     error = compute(executor, Task("key", show, [threading.Lock()]))["actual_exception"]
     assert isinstance(error, SendError)
 
-    def make():
-        import threading
-
-        return threading.Lock()
-
-    assert isinstance(compute(executor, Task("key", make))["actual_exception"], SendError)
+    assert isinstance(compute(executor, Task("key", make_what_cannot_be_sent))["actual_exception"], SendError)
 
 
 def test_a_killed_isolate(executor):
     """A task whose isolate is killed has failed; another isolate takes the place of that one."""
-
-    def die():
-        Isolate.current().kill()
-        while True:
-            pass
 
     for _ in range(5):  # more often than there are isolates
         assert isinstance(compute(executor, Task("key", die))["actual_exception"], IsolateKilledError)
@@ -201,11 +171,6 @@ def test_a_time_limit():
     """A pool's time-out is that of each task."""
     executor = IsolateExecutor(IsolatePool(1, task_timeout=0.05))
     try:
-
-        def endless():
-            while True:
-                pass
-
         assert isinstance(compute(executor, Task("key", endless))["actual_exception"], IsolateTimeoutError)
     finally:
         executor.shutdown()
@@ -264,12 +229,6 @@ def test_shutting_down_stops_what_runs(executor):
 def test_shutting_down_beside_blocked_code(executor):
     """An isolate that is blocked in C code does not keep the worker from closing."""
 
-    def block(port):
-        import time
-
-        port.send("running")
-        time.sleep(1)  # of which nothing can wake it before Python 3.15
-
     with ReceivePort(end_with_senders=False) as port:
         future = executor.submit(_run_task_simple, Task("key", block, port.send_port), {}, 0.0)
         assert port.receive(LONG) == "running"
@@ -279,11 +238,6 @@ def test_shutting_down_beside_blocked_code(executor):
 
 def test_retiring_finishes_what_runs(executor):
     """An executor that is taken from a worker finishes what it has, and takes nothing more."""
-
-    def answer(port):
-        with ReceivePort(end_with_senders=False) as mine:
-            port.send(mine.send_port)
-            return mine.receive()
 
     with ReceivePort(end_with_senders=False) as port:
         future = executor.submit(_run_task_simple, Task("key", answer, port.send_port), {}, 0.0)

@@ -196,7 +196,7 @@ async def test_a_flood_and_receivers_that_come_and_go():
             await anyio.lowlevel.checkpoint()
 
     with anyio.fail_after(3 * LONG):
-        async with ReceivePort() as port:
+        async with ReceivePort(end_with_senders=False) as port:
             Isolate.spawn(count, port.send_port, 5000)
             for turn in itertools.count(1):
                 if len(received) == 5000:
