@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from subiso.streams import Stream
 
     class _MapOptions(TypedDict, total=False):
+        """The options of `IsolatePool.map`."""
+
         timeout: float | None
         chunksize: int | None
         buffersize: int | None
