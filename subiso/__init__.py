@@ -25,7 +25,7 @@ The map of the package, from policy down to mechanism; imports point downwards o
     carriers                    what goes along with work, for integrations
     coroutines                  coroutines in isolates
     messages  typed  failures   what can be sent, and how
-    errors  capabilities
+    errors  capabilities  _typing
     _pickling/                  functions, classes and Structs by value
     _kernel/                    what makes isolates run; it knows no policy
         nursery (limits)  worker    interpreters: made and lent in main; lived in
@@ -42,6 +42,7 @@ The map of the package, from policy down to mechanism; imports point downwards o
         links  semaphore  regions   streams of records through shared memory; memory that is handed over
         arena  doorbell  protocol   where everything lies; waking; what travels
         interpreters                the only file that knows Python versions
+    integrations/               what joins it to other libraries (dask); the core imports none of it
     cli/                        the command line
     integrations/               other libraries; never imported by the core
     testing/                    for the tests of programs that use isolates

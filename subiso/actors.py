@@ -1,11 +1,12 @@
 """Actors: objects that live in an isolate of their own, and whose methods are called from elsewhere."""
 
+from subiso._typing import overload
 from subiso.isolate import Isolate
 from subiso.lines import Line, Recipe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from types import TracebackType
     from typing import Any, Concatenate, Self
 
@@ -68,9 +69,15 @@ class Actor[T]:
         method.__name__ = name
         return method
 
+    @overload
+    def call[**P, R](
+        self, method: "Callable[Concatenate[T, P], Coroutine[Any, Any, R]]", /, *args: "P.args", **kwargs: "P.kwargs"
+    ) -> "IsolateFuture[R]": ...
+    @overload
     def call[**P, R](
         self, method: "Callable[Concatenate[T, P], R]", /, *args: "P.args", **kwargs: "P.kwargs"
-    ) -> "IsolateFuture[R]":
+    ) -> "IsolateFuture[R]": ...
+    def call(self, method: "Callable[..., Any]", /, *args: "Any", **kwargs: "Any") -> "IsolateFuture[Any]":
         """Call a method, given as the function in the class, so that type checkers know what it takes and returns.
 
         ``actor.call(Counter.add, 3)`` is ``actor.add(3)``.

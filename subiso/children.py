@@ -13,13 +13,17 @@ from subiso.sending import SendPort
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from typing import Any
+    from typing import Any, Literal
 
     from subiso._kernel.mailbox import Mailbox
     from subiso.lines import Line
     from subiso.supervisor import Supervisor
 
-PERMANENT, TRANSIENT, TEMPORARY = "permanent", "transient", "temporary"
+    type Restart = Literal["permanent", "transient", "temporary"]
+
+PERMANENT: "Restart" = "permanent"
+TRANSIENT: "Restart" = "transient"
+TEMPORARY: "Restart" = "temporary"
 RESTARTS = (PERMANENT, TRANSIENT, TEMPORARY)
 
 log: logging.Logger = logging.getLogger("subiso.supervisor")

@@ -15,6 +15,7 @@ from subiso._kernel import links, protocol, waiting
 from subiso._kernel import node as nodes
 from subiso._kernel.interrupt import IsolateKilled, unwind
 from subiso._kernel.waitables import Waitable
+from subiso._typing import overload
 from subiso.errors import SendError
 from subiso.isolate import Isolate
 
@@ -22,15 +23,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from types import TracebackType
-    from typing import Any, Self, overload
+    from typing import Any, Self, Unpack
 
     from subiso._kernel.waitables import Inbox
     from subiso.futures import IsolateFuture
-else:
-
-    def overload(function):
-        return function
-
+    from subiso.isolate import SpawnOptions
 
 _AS_THEMSELVES = KeyboardInterrupt, SystemExit, IsolateKilled  # never wrapped into a group of exceptions
 
@@ -68,7 +65,7 @@ class IsolateGroup:
 
     # -- starting ------------------------------------------------------------------------------------------------------
 
-    def spawn[*Ts](self, entry: "Callable[[*Ts], object]", /, *args: *Ts, **options: "Any") -> Isolate:
+    def spawn[*Ts](self, entry: "Callable[[*Ts], object]", /, *args: *Ts, **options: "Unpack[SpawnOptions]") -> Isolate:
         """Start an isolate of the group; as `Isolate.spawn`, with the same options.
 
         An error that it does not catch is sent to ``on_error``, if that is given, and fails the group.
@@ -79,7 +76,7 @@ class IsolateGroup:
         """
         self._begin_to_start()
         try:
-            isolate = Isolate.spawn(entry, *args, _group=self._inbox.address, **options)
+            isolate = Isolate.spawn(entry, *args, _group=self._inbox.address, **options)  # type: ignore[arg-type]
             self._adopt(isolate._slot, isolate._number, isolate.kill)
         finally:
             self._have_started()
@@ -87,10 +84,17 @@ class IsolateGroup:
 
     @overload
     def run[R, *Ts](
-        self, fn: "Callable[[*Ts], Coroutine[Any, Any, R]]", /, *args: *Ts, **options: "Any"
+        self,
+        fn: "Callable[[*Ts], Coroutine[Any, Any, R]]",
+        /,
+        *args: *Ts,
+        name: str | None = None,
+        timeout: float | None = None,
     ) -> "IsolateFuture[R]": ...
     @overload
-    def run[R, *Ts](self, fn: "Callable[[*Ts], R]", /, *args: *Ts, **options: "Any") -> "IsolateFuture[R]": ...
+    def run[R, *Ts](
+        self, fn: "Callable[[*Ts], R]", /, *args: *Ts, name: str | None = None, timeout: float | None = None
+    ) -> "IsolateFuture[R]": ...
     def run(  # type: ignore[misc]  # mypy does not match *Ts with *args: Any
         self, fn: "Callable[..., Any]", /, *args: "Any", **options: "Any"
     ) -> "IsolateFuture[Any]":

@@ -9,6 +9,7 @@ from subiso._kernel.arena import ABANDONED, Arena, serial_of, slot_of
 from subiso._kernel.extensions import check_policy
 from subiso._kernel.interrupt import unwind
 from subiso._kernel.waitables import Waitable
+from subiso._typing import overload
 from subiso.capabilities import Capability
 from subiso.errors import IsolateSpawnError, SendError
 from subiso.futures import IsolateFuture
@@ -17,17 +18,24 @@ from subiso.sending import SendPort, check_timeout
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Sequence
+    from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
     from types import TracebackType
-    from typing import Any, NoReturn, Self, overload
+    from typing import Any, Never, NoReturn, Self, TypedDict, Unpack
 
     from subiso._kernel.node import Node
     from subiso.streams import Stream
     from subiso.uncaught import UncaughtErrors
-else:
 
-    def overload(function):
-        return function
+    class SpawnOptions(TypedDict, total=False):
+        """The options of `Isolate.spawn`."""
+
+        paused: bool
+        name: str | None
+        on_exit: SendPort | None
+        on_error: SendPort | None
+        errors_are_fatal: bool
+        fresh: bool
+        extensions: str | None
 
 
 _RESPONSE = 3000  # bytes: control messages are short
@@ -112,7 +120,7 @@ class Isolate:
         errors_are_fatal: bool = True,
         fresh: bool = False,
         extensions: str | None = None,
-        **unknown: object,
+        **unknown: "Never",
     ) -> "Isolate":
         """Start an isolate and return its handle at once, without waiting for the start.
 
@@ -171,7 +179,10 @@ class Isolate:
 
     @staticmethod
     def spawn_path(
-        path: "str | os.PathLike[str]", argv: "Sequence[str]" = (), message: object = None, **options: "Any"
+        path: "str | os.PathLike[str]",
+        argv: "Sequence[str]" = (),
+        message: object = None,
+        **options: "Unpack[SpawnOptions]",
     ) -> "Isolate":
         """Start another program, a file, in an isolate: call its function ``main`` there.
 
@@ -196,7 +207,9 @@ class Isolate:
         return programs.spawn_path(path, argv, message, options)
 
     @staticmethod
-    def spawn_module(name: str, argv: "Sequence[str]" = (), message: object = None, **options: "Any") -> "Isolate":
+    def spawn_module(
+        name: str, /, argv: "Sequence[str]" = (), message: object = None, **options: "Unpack[SpawnOptions]"
+    ) -> "Isolate":
         """Start another program, a module, in an isolate: import it there and call its function ``main``.
 
         As `spawn_path`; the module is found on ``sys.path``, and is imported under its full name, so that it can import
@@ -578,7 +591,13 @@ class Isolate:
         return Isolate._of, (self._slot, self._number, self._name, self._pause, self._terminate)
 
 
-def compute[M, R](fn: "Callable[[M], R]", message: M, *, name: str | None = None) -> IsolateFuture[R]:
+@overload
+def compute[M, R](
+    fn: "Callable[[M], Coroutine[Any, Any, R]]", message: M, *, name: str | None = None
+) -> IsolateFuture[R]: ...
+@overload
+def compute[M, R](fn: "Callable[[M], R]", message: M, *, name: str | None = None) -> IsolateFuture[R]: ...
+def compute(fn: "Callable[[Any], Any]", message: "Any", *, name: str | None = None) -> "IsolateFuture[Any]":
     """Call ``fn(message)`` in an isolate: Flutter's name for `Isolate.run`."""
     return Isolate.run(fn, message, name=name)
 
@@ -609,7 +628,7 @@ def _encode_response(response: object) -> tuple[int, bytes]:
     return kind, body
 
 
-def _refuse_options(call: str, unknown: "dict[str, object]") -> None:
+def _refuse_options(call: str, unknown: "Mapping[str, object]") -> None:
     if unknown:
         raise TypeError(
             f"Isolate.{call} has no option {', '.join(map(repr, unknown))}; give a function its keyword arguments "

@@ -96,6 +96,7 @@ class MapIterator[R]:
         return self
 
     async def __anext__(self) -> R:
+        await waiting.checkpoint()
         while not self._results:
             if self._is_over():
                 raise StopAsyncIteration

@@ -11,6 +11,7 @@ from subiso import messages, tasks
 from subiso._kernel import exits, waiting
 from subiso._kernel.extensions import check_policy
 from subiso._kernel.interrupt import unwind
+from subiso._typing import overload
 from subiso.chunks import Job
 from subiso.crew import Crew
 from subiso.errors import IsolateTimeoutError, SendError
@@ -21,13 +22,22 @@ from subiso.tasks import TaskFuture
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterator
     from types import TracebackType
-    from typing import Any, Self
+    from typing import Any, Self, TypedDict, Unpack
 
     from subiso.futures import IsolateFuture
     from subiso.statistics import Statistics
     from subiso.streams import Stream
+
+    class _MapOptions(TypedDict, total=False):
+        """The options of `IsolatePool.map`."""
+
+        timeout: float | None
+        chunksize: int | None
+        buffersize: int | None
+        task_timeout: float | None
+
 
 _AHEAD = 16  # tasks for each worker that `asubmit` lets wait, where nobody says how many
 
@@ -111,7 +121,13 @@ class IsolatePool(Executor):
 
     # -- single tasks --------------------------------------------------------------------------------------------------
 
-    def submit[R](self, fn: "Callable[..., R]", /, *args: "Any", **kwargs: "Any") -> "IsolateFuture[R]":
+    @overload
+    def submit[**P, R](
+        self, fn: "Callable[P, Coroutine[Any, Any, R]]", /, *args: "P.args", **kwargs: "P.kwargs"
+    ) -> "IsolateFuture[R]": ...
+    @overload
+    def submit[**P, R](self, fn: "Callable[P, R]", /, *args: "P.args", **kwargs: "P.kwargs") -> "IsolateFuture[R]": ...
+    def submit(self, fn: "Callable[..., Any]", /, *args: "Any", **kwargs: "Any") -> "IsolateFuture[Any]":
         """Have a worker call ``fn(*args, **kwargs)``, and return the future of its result.
 
         A coroutine function is run by asyncio. Blocks only where ``max_pending`` tasks are unfinished.
@@ -124,15 +140,28 @@ class IsolatePool(Executor):
         """
         return self._submit(fn, args, kwargs, self._task_timeout, 0)
 
-    def run[R](
+    @overload
+    def run[R, *Ts](
         self,
-        fn: "Callable[..., R]",
+        fn: "Callable[[*Ts], Coroutine[Any, Any, R]]",
+        /,
+        *args: *Ts,
+        timeout: float | None = None,
+        retries: int = 0,
+    ) -> "IsolateFuture[R]": ...
+    @overload
+    def run[R, *Ts](
+        self, fn: "Callable[[*Ts], R]", /, *args: *Ts, timeout: float | None = None, retries: int = 0
+    ) -> "IsolateFuture[R]": ...
+    def run(  # type: ignore[misc]  # mypy does not match *Ts with *args: Any
+        self,
+        fn: "Callable[..., Any]",
         /,
         *args: "Any",
         timeout: float | None = None,
         retries: int = 0,
         **unknown: "Any",
-    ) -> "IsolateFuture[R]":
+    ) -> "IsolateFuture[Any]":
         """Have a worker call ``fn(*args)``, as `submit`, with options. For keywords, use `functools.partial`.
 
         Args:
@@ -155,12 +184,21 @@ class IsolatePool(Executor):
             raise ValueError(f"retries must be an int of 0 or more, not {retries!r}")
         return self._submit(fn, args, {}, self._task_timeout if timeout is None else check_timeout(timeout), retries)
 
-    async def asubmit[R](self, fn: "Callable[..., R]", /, *args: "Any", **kwargs: "Any") -> "IsolateFuture[R]":
+    @overload
+    async def asubmit[**P, R](
+        self, fn: "Callable[P, Coroutine[Any, Any, R]]", /, *args: "P.args", **kwargs: "P.kwargs"
+    ) -> "IsolateFuture[R]": ...
+    @overload
+    async def asubmit[**P, R](
+        self, fn: "Callable[P, R]", /, *args: "P.args", **kwargs: "P.kwargs"
+    ) -> "IsolateFuture[R]": ...
+    async def asubmit(self, fn: "Callable[..., Any]", /, *args: "Any", **kwargs: "Any") -> "IsolateFuture[Any]":
         """Submit as soon as not too many tasks are unfinished, waiting for that in the running event loop.
 
         Too many are ``max_pending``, or sixteen for each worker if that was not given. Returns the future, as `submit`
         does; await that for the result.
         """
+        await waiting.checkpoint()
         crew = self._crew
         bound = self._max_pending or _AHEAD * crew.limit
         while crew.unfinished >= bound and not crew.closing:
@@ -204,15 +242,43 @@ class IsolatePool(Executor):
 
     # -- many tasks ----------------------------------------------------------------------------------------------------
 
+    @overload  # type: ignore[override]  # one iterable at least; their types and that of the function must agree
+    def map[A, R](
+        self, fn: "Callable[[A], Coroutine[Any, Any, R]]", items: "Iterable[A]", /, **options: "Unpack[_MapOptions]"
+    ) -> MapIterator[R]: ...
+    @overload
+    def map[A, R](
+        self, fn: "Callable[[A], R]", items: "Iterable[A]", /, **options: "Unpack[_MapOptions]"
+    ) -> MapIterator[R]: ...
+    @overload
+    def map[A, B, R](
+        self,
+        fn: "Callable[[A, B], R]",
+        items: "Iterable[A]",
+        others: "Iterable[B]",
+        /,
+        **options: "Unpack[_MapOptions]",
+    ) -> MapIterator[R]: ...
+    @overload
     def map[R](
         self,
         fn: "Callable[..., R]",
+        items: "Iterable[Any]",
+        others: "Iterable[Any]",
+        third: "Iterable[Any]",
+        /,
+        *iterables: "Iterable[Any]",
+        **options: "Unpack[_MapOptions]",
+    ) -> MapIterator[R]: ...
+    def map(
+        self,
+        fn: "Callable[..., Any]",
         *iterables: "Iterable[Any]",
         timeout: float | None = None,
         chunksize: int | None = None,
         buffersize: int | None = None,
         task_timeout: float | None = None,
-    ) -> MapIterator[R]:
+    ) -> "MapIterator[Any]":
         """Call ``fn`` with each item, or with one of each iterable, and return an iterator over the results, in order.
 
         Sequences are worked through whether the results are taken or not. From other iterables, ten thousand items are
@@ -241,8 +307,12 @@ class IsolatePool(Executor):
         job = Job(self._crew, fn, len(iterables) != 1, chunksize, allowed)
         return MapIterator(job, iterables, timeout, buffersize)
 
-    def stream[T](
-        self, generator_function: "Callable[..., Generator[T, Any, Any]]", /, *args: "Any", maxsize: int = 1000
+    def stream[T, *Ts](
+        self,
+        generator_function: "Callable[[*Ts], Iterable[T] | AsyncIterable[T]]",
+        /,
+        *args: *Ts,
+        maxsize: int = 1000,
     ) -> "Stream[T]":
         """Have a worker run a generator, and return what it yields as it is made, as `Isolate.stream` does."""
         from subiso import streams

@@ -13,6 +13,7 @@ from subiso._kernel import attendant as attendants
 from subiso._kernel import doorbell, links, protocol, semaphore, waiting
 from subiso._kernel import node as nodes
 from subiso._kernel.interrupt import unwind
+from subiso._typing import overload
 from subiso.errors import MessageTypeError, NoSendersError, PortClosedError, PortEmpty, SendError
 from subiso.sending import BOUNDED, TYPED, SendPort, check_timeout
 
@@ -47,9 +48,35 @@ class ReceivePort[T]:
 
     __subiso_unsendable__ = "ReceivePort objects cannot be sent; send their send_port"
 
+    @overload
+    def __init__(
+        self: "ReceivePort[Any]",
+        *,
+        maxsize: int = 0,
+        name: str | None = None,
+        end_with_senders: bool = True,
+    ) -> None: ...
+    @overload
     def __init__(
         self,
-        type: "type[T] | Any" = object,  # noqa: A002 - the public name
+        type: "type[T]",
+        *,
+        maxsize: int = 0,
+        name: str | None = None,
+        end_with_senders: bool = True,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: "ReceivePort[Any]",
+        type: "Any",
+        *,
+        maxsize: int = 0,
+        name: str | None = None,
+        end_with_senders: bool = True,
+    ) -> None: ...
+    def __init__(
+        self,
+        type: "type[T] | Any" = object,
         *,
         maxsize: int = 0,
         name: str | None = None,

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-    from subiso.isolate import Isolate
+    from subiso.isolate import Isolate, SpawnOptions
 
 
 # -- where the call is made --------------------------------------------------------------------------------------------
 
 
 def spawn_path(
-    path: "str | os.PathLike[str]", argv: "Sequence[str]", message: object, options: "dict[str, Any]"
+    path: "str | os.PathLike[str]", argv: "Sequence[str]", message: object, options: "SpawnOptions"
 ) -> "Isolate":
     """See `Isolate.spawn_path`."""
     path = os.fspath(path)
@@ -42,7 +42,7 @@ def spawn_path(
     return _spawn((run_path, path, place, marshal.dumps(code)), arguments, message, options)
 
 
-def spawn_module(name: str, argv: "Sequence[str]", message: object, options: "dict[str, Any]") -> "Isolate":
+def spawn_module(name: str, argv: "Sequence[str]", message: object, options: "SpawnOptions") -> "Isolate":
     """See `Isolate.spawn_module`."""
     import importlib.util
 
@@ -93,7 +93,7 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _spawn(program: "tuple[Any, ...]", argv: list[str], message: object, options: "dict[str, Any]") -> "Isolate":
+def _spawn(program: "tuple[Any, ...]", argv: list[str], message: object, options: "SpawnOptions") -> "Isolate":
     from subiso.isolate import Isolate
 
     function, *args = program

@@ -8,6 +8,7 @@ from time import monotonic
 
 from subiso._kernel import attendant as attendants
 from subiso._kernel import node as nodes
+from subiso._typing import overload
 from subiso.errors import NoSendersError, PortClosedError, PortEmpty, SendError
 from subiso.ports import ReceivePort
 from subiso.sending import SendPort, check_timeout
@@ -19,12 +20,17 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
 
+@overload
 def single_response[T](
-    action: "Callable[[SendPort], object]",
-    *,
-    timeout: float | None = None,
-    type: "type[T] | Any" = object,  # noqa: A002 - as for ReceivePort
-) -> T:
+    action: "Callable[[SendPort], object]", *, timeout: float | None = None, type: "type[T]"
+) -> T: ...
+@overload
+def single_response(
+    action: "Callable[[SendPort], object]", *, timeout: float | None = None, type: "Any" = object
+) -> "Any": ...
+def single_response(
+    action: "Callable[[SendPort], object]", *, timeout: float | None = None, type: "Any" = object
+) -> "Any":
     """Call ``action`` with a new send port, and return the first message that is sent to it.
 
     The port is closed afterwards, whatever happens. (Dart's package:isolate: ``singleResponseFuture``.)
@@ -42,7 +48,7 @@ def single_response[T](
     """
     _check_callable(action)
     check_timeout(timeout)
-    port: ReceivePort[T] = ReceivePort(type)
+    port: ReceivePort[Any] = ReceivePort(type)
     with port:
         result = action(port.send_port)
         if inspect.iscoroutine(result):
@@ -51,18 +57,18 @@ def single_response[T](
         return _first(port, timeout)
 
 
-async def asingle_response[T](
-    action: "Callable[[SendPort], object]",
-    *,
-    type: "type[T] | Any" = object,  # noqa: A002 - as for ReceivePort
-) -> T:
+@overload
+async def asingle_response[T](action: "Callable[[SendPort], object]", *, type: "type[T]") -> T: ...
+@overload
+async def asingle_response(action: "Callable[[SendPort], object]", *, type: "Any" = object) -> "Any": ...
+async def asingle_response(action: "Callable[[SendPort], object]", *, type: "Any" = object) -> "Any":
     """Call ``action`` with a new send port, and wait in the running event loop for the first message sent to it.
 
     As `single_response`; ``action`` may also be a coroutine function. For a limit of time use that of the event loop
     (`asyncio.timeout`, ``trio.fail_after``).
     """
     _check_callable(action)
-    port: ReceivePort[T] = ReceivePort(type)
+    port: ReceivePort[Any] = ReceivePort(type)
     with port:
         result = action(port.send_port)
         if inspect.isawaitable(result):
@@ -88,7 +94,13 @@ class SingleResponseChannel[T]:
 
     __subiso_unsendable__ = "SingleResponseChannel objects cannot be sent; send their send_port"
 
-    def __init__(self, type: "type[T] | Any" = object, *, timeout: float | None = None) -> None:  # noqa: A002
+    @overload
+    def __init__(self: "SingleResponseChannel[Any]", *, timeout: float | None = None) -> None: ...
+    @overload
+    def __init__(self, type: "type[T]", *, timeout: float | None = None) -> None: ...
+    @overload
+    def __init__(self: "SingleResponseChannel[Any]", type: "Any", *, timeout: float | None = None) -> None: ...
+    def __init__(self, type: "type[T] | Any" = object, *, timeout: float | None = None) -> None:
         check_timeout(timeout)
         self._port: ReceivePort[T] = ReceivePort(type)
         self._lock = threading.Lock()

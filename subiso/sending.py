@@ -84,6 +84,7 @@ class SendPort:
 
     async def asend(self, message: object) -> None:
         """Send a message; where the port is bounded and full, wait in the running event loop (asyncio or trio)."""
+        await waiting.checkpoint()
         node = nodes.current()
         if self._flags & BOUNDED:
             encoded = self._encode(node, message)

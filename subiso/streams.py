@@ -67,6 +67,7 @@ class Stream[T]:
 
     async def __anext__(self) -> T:
         port = self._port
+        await waiting.checkpoint()
         while not self._closed:
             if not port._inbox.messages:
                 await waiting.wait(port._node.mailbox, [port._inbox, self._future._done], self._is_ready)

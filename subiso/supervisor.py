@@ -21,9 +21,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
-    from typing import Any, Self
+    from typing import Literal, Self
 
-ONE_FOR_ONE, ONE_FOR_ALL, REST_FOR_ONE = "one-for-one", "one-for-all", "rest-for-one"
+    from subiso.children import Restart
+
+    type Strategy = Literal["one-for-one", "one-for-all", "rest-for-one"]
+
+ONE_FOR_ONE: "Strategy" = "one-for-one"
+ONE_FOR_ALL: "Strategy" = "one-for-all"
+REST_FOR_ONE: "Strategy" = "rest-for-one"
 
 _numbers = itertools.count(1)
 
@@ -53,7 +59,7 @@ class Supervisor:
 
     def __init__(
         self,
-        strategy: str = ONE_FOR_ONE,
+        strategy: "Strategy" = ONE_FOR_ONE,
         *,
         max_restarts: int = 3,
         within: float = 5.0,
@@ -83,8 +89,13 @@ class Supervisor:
 
     # -- what is supervised --------------------------------------------------------------------------------------------
 
-    def add(
-        self, entry: "Callable[..., object]", /, *args: "Any", restart: str = PERMANENT, name: str | None = None
+    def add[*Ts](
+        self,
+        entry: "Callable[[*Ts], object]",
+        /,
+        *args: *Ts,
+        restart: "Restart" = PERMANENT,
+        name: str | None = None,
     ) -> Child:
         """Supervise an isolate: start it with the supervisor, or now if that has been started.
 
@@ -106,8 +117,13 @@ class Supervisor:
         _check_restart(restart)
         return self._add(IsolateChild(self._node.mailbox, name or self._name_of(entry), restart, entry, args))
 
-    def add_actor[I](
-        self, cls: "Callable[..., I]", /, *args: "Any", restart: str = PERMANENT, name: str | None = None
+    def add_actor[I, *Ts](
+        self,
+        cls: "Callable[[*Ts], I]",
+        /,
+        *args: *Ts,
+        restart: "Restart" = PERMANENT,
+        name: str | None = None,
     ) -> "Actor[I]":
         """Supervise an actor. Calls that are made while it is started again wait for that.
 
@@ -125,7 +141,7 @@ class Supervisor:
         self._add(ActorChild(line.name, restart, line))
         return Actor._of(line)
 
-    def add_supervisor(self, supervisor: "Supervisor", *, restart: str = PERMANENT) -> "Supervisor":
+    def add_supervisor(self, supervisor: "Supervisor", *, restart: "Restart" = PERMANENT) -> "Supervisor":
         """Supervise another supervisor, which has not been started; return it.
 
         Raises:

@@ -508,6 +508,44 @@ def test_a_package_may_do_what_is_for_ever(tmp_path):
 
 
 @pytest.mark.usefixtures("alone")
+def test_a_package_whose_import_was_cut_short(tmp_path):
+    """A package can be imported after an isolate was killed in the middle of importing it; no half of it is left."""
+    package = tmp_path / "site-packages" / "cut_short"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("from .first import NAME\nimport cut_short.last\n")
+    (package / "first.py").write_text("NAME = 1\n")
+    (package / "last.py").write_text("import sys, cut_short\nif sys.argv: sys.argv[0]()\ncut_short.first\n")
+    path = str(tmp_path / "site-packages")
+
+    def begin(path, port, mark):
+        import sys
+
+        def wait():
+            port.send(mark())
+            while True:
+                pass
+
+        sys.path.append(path)
+        sys.argv[:] = [wait]
+        import cut_short  # noqa: F401
+
+    def use(path, mark):
+        import sys
+
+        sys.path.append(path)
+        sys.argv.clear()
+        import cut_short
+
+        return cut_short.first.NAME, mark()
+
+    with ReceivePort() as port, Isolate.spawn(begin, path, port.send_port, mark) as isolate:
+        assert port.receive(LONG) == 1
+        isolate.kill()
+        isolate.join(LONG)
+    assert run(use, path, mark) == (1, 2)
+
+
+@pytest.mark.usefixtures("alone")
 def test_no_job_is_lost_where_output_is_forwarded(tmp_path):
     """A broken interpreter that flushes its streams as it is closed does not take the next isolate's job with it."""
     for _ in range(5):

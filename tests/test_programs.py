@@ -214,6 +214,14 @@ def test_a_module(package):
     assert not hasattr(sys, "our_package_was_imported")
 
 
+def test_the_name_of_a_modules_isolate(package):
+    """`name` is the isolate's name, as everywhere; the module's is given by its place."""
+    with ReceivePort() as port:
+        isolate = Isolate.spawn_module("our_package.program", (), port.send_port, name="other")
+        assert isolate.name == "other"
+        assert len(list(port)) == 1
+
+
 def test_the_main_module_of_a_package(package):
     """Its name is written out; it is not the program's ``__main__``."""
     assert outcome(Isolate.spawn_module, "our_package.__main__", ()) == ([["our_package.__main__", "package"]], [])

@@ -83,6 +83,10 @@ COPIES_BY_PYINIT = sys.version_info >= (3, 13)
 JUMPS_CAN_RAISE = sys.version_info >= (3, 14)
 """What a monitoring callback raises at a jump passes by the handlers of that function before 3.14."""
 
+FRAMES_ARE_OWN = sys.version_info >= (3, 14)
+"""Whether `sys._current_frames` leaves other interpreters alone. Before, it makes frame objects of theirs without their
+GIL, and the process aborts."""
+
 SIGNALS_DELIVER_EXCEPTIONS = sys.version_info >= (3, 15)
 """Whether a call into C that a signal interrupts raises an asynchronous exception, in isolates too."""
 

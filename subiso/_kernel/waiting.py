@@ -27,6 +27,12 @@ def running_loop() -> str | None:
     return None
 
 
+async def checkpoint() -> None:
+    """Let other tasks run, and a cancellation in, where even what need not wait is to do so: on trio."""
+    if running_loop() == "trio":
+        await sys.modules["trio"].lowlevel.checkpoint()
+
+
 async def wait(mailbox: Mailbox, waitables: "Iterable[Waitable]", ready: "Callable[[], object]") -> None:
     """Wait in the running event loop until ``ready()``. What makes it true must notify one of ``waitables``.
 
