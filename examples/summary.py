@@ -7,6 +7,8 @@ import math
 import re
 from collections import Counter
 
+MOST = 1000  # sentences that are looked at: the work grows with the square of their number
+
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
 _WORD = re.compile(r"[a-z]{4,}")
 
@@ -28,7 +30,7 @@ def rank(bags: list[Counter[str]], rounds: int = 20) -> list[float]:
 
 def summarise(text: str, count: int) -> tuple[list[str], list[str]]:
     """Return so many sentences, in the text's order, and the five words that are most frequent in them."""
-    sentences = _SENTENCE.split(text.strip())
+    sentences = _SENTENCE.split(text.strip())[:MOST]
     bags = [Counter(_WORD.findall(sentence.lower())) for sentence in sentences]
     ranks = rank(bags)
     best = sorted(sorted(range(len(bags)), key=ranks.__getitem__, reverse=True)[:count])
