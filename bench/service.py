@@ -1,14 +1,16 @@
 """The web service of `examples/service.py` under load: on isolates, and on process pools that are spawned or forked.
 
 Each service is started alone, warmed up, and loaded by wrk over the loopback; each turn runs all of them, one after the
-other. Latency is what the client sees, waiting for a worker included. Memory is that of the service with all its processes when
-the load is over: private to them (USS), and with their share of what they have in common (PSS). Needs aiohttp and
-wrk (`apt install wrk`); says so and ends where they are missing.
+other. Latency is what the client sees, waiting for a worker included. Memory is that of the service with all its
+processes under load: what is private to them (USS), and that with their shares of what they have in common (PSS):
+forked processes have much in common, which is nobody's in the first figure. Needs aiohttp and wrk (`apt install wrk`);
+says so and ends where they are missing.
 """
 
 import argparse
 import importlib.util
 import json
+import os
 import random
 import shutil
 import socket
@@ -19,6 +21,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,8 +78,10 @@ def service(pool: str, workers: int) -> Iterator[tuple[int, str]]:
     """Run the service on a free port; give its process and its address."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    command = [sys.executable, str(SERVICE), f"--port={port}", f"--workers={workers}", f"--pool={pool}"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    command = [sys.executable, str(SERVICE), f"--port={port}", f"--workers={workers}", f"--pool={pool}", "--limit=60"]
+    # Bytecode that may not be kept would be compiled again by each worker, which costs some 5 MB each.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
     address = f"http://127.0.0.1:{port}/"
     try:
         for _ in range(500):
@@ -93,14 +98,28 @@ def service(pool: str, workers: int) -> Iterator[tuple[int, str]]:
         process.wait(30)
 
 
-def load(address: str, script: Path, connections: int, seconds: int) -> tuple[float, float, float]:
-    """Load the service with wrk; return p50 and p99 in milliseconds, and the requests a second."""
+def warm_up(address: str, workers: int, body: bytes) -> None:
+    """Have every worker started, and do what it does only once. No request is broken off: that would kill a worker."""
+
+    def ask(_: int) -> None:
+        request = urllib.request.Request(f"{address}summary", body)
+        urllib.request.urlopen(request, timeout=60).close()
+
+    with ThreadPoolExecutor(2 * workers) as clients:
+        list(clients.map(ask, range(10 * workers)))
+
+
+def load(address: str, pid: int, script: Path, connections: int, seconds: int) -> Figures:
+    """Load the service with wrk, and look at its memory half a second before the end."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), f"{address}summary"]
-    run = subprocess.run(command, capture_output=True, text=True, check=True)
-    found = json.loads(run.stdout.rpartition("\n{")[2].join(["{", ""]))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as wrk:
+        time.sleep(seconds - 0.5)
+        memory = memory_of(pid)
+        output = wrk.communicate(timeout=60)[0]
+    found = json.loads("{" + output.rpartition("\n{")[2])
     if found["errors"]:
-        raise AssertionError(f"{found['errors']} requests failed: {run.stdout}")
-    return found["p50"], found["p99"], found["throughput"]
+        raise AssertionError(f"{found['errors']} requests failed: {output}")
+    return Figures(found["p50"], found["p99"], found["throughput"], *memory)
 
 
 SCRIPT = """
@@ -114,12 +133,13 @@ end
 """
 
 
-def measure(pool: str, workers: int, connections: int, seconds: int, script: Path) -> Figures:
-    """Start a service, warm it up, load it, look at its memory, end it."""
-    with service(pool, workers) as (pid, address):
-        load(address, script, 4 * workers, min(seconds, 2))  # every worker is there, and has done what it does only once
-        latency = load(address, script, connections, seconds)
-        return Figures(*latency, *memory_of(pid))
+def measure(pool: str, workers: int, connections: int, seconds: int, body: str) -> Figures:
+    """Start a service, warm it up, load it, end it."""
+    with tempfile.TemporaryDirectory() as directory, service(pool, workers) as (pid, address):
+        script = Path(directory) / "post.lua"
+        script.write_text(SCRIPT % body)
+        warm_up(address, workers, body.encode())
+        return load(address, pid, script, connections, seconds)
 
 
 def report(pool: str, found: list[Figures], ours: list[Figures]) -> None:
@@ -138,7 +158,9 @@ def report(pool: str, found: list[Figures], ours: list[Figures]) -> None:
         f"{middle('throughput'):6.1f}/s  USS {middle('uss'):6.1f} MB  PSS {middle('pss'):6.1f} MB"
     )
     if found is not ours:
-        line += "   isolates: " + ", ".join(f"{name} {ratio(name):.2f} x" for name in ("p99", "throughput", "uss", "pss"))
+        line += "   isolates: " + ", ".join(
+            f"{name} {ratio(name):.2f} x" for name in ("p99", "throughput", "uss", "pss")
+        )
     print(line)
 
 
@@ -151,21 +173,18 @@ def main() -> None:
     parser.add_argument("--turns", metavar="N", type=int, default=3)
     parser.add_argument("--pools", nargs="+", choices=POOLS, default=POOLS)
     options = parser.parse_args()
-    if missing := [name for name in ("aiohttp",) if not importlib.util.find_spec(name)] + (
-        [] if shutil.which("wrk") else ["wrk"]
-    ):
-        print(f"not measured: {' and '.join(missing)} is missing")
+    if not importlib.util.find_spec("aiohttp") or not shutil.which("wrk"):
+        print("not measured: this needs aiohttp and wrk")
         return
     seconds, turns = (1, 1) if options.quick else (options.seconds, options.turns)
     connections = options.connections or 2 * options.workers
-    print(f"Python {sys.version.split()[0]}, {options.workers} workers, {connections} connections, {turns} x {seconds} s")
+    version = sys.version.split()[0]
+    print(f"Python {version}, {options.workers} workers, {connections} connections, {turns} turns of {seconds} s")
     found: dict[str, list[Figures]] = {pool: [] for pool in options.pools}
-    with tempfile.TemporaryDirectory() as directory:
-        script = Path(directory) / "post.lua"
-        script.write_text(SCRIPT % make_body(70))
-        for _ in range(turns):
-            for pool in options.pools:
-                found[pool].append(measure(pool, options.workers, connections, seconds, script))
+    body = make_body(70)
+    for _ in range(turns):
+        for pool in options.pools:
+            found[pool].append(measure(pool, options.workers, connections, seconds, body))
     for pool in options.pools:
         report(pool, found[pool], found[options.pools[0]])
 

@@ -3,12 +3,12 @@
     python examples/crawler.py [--pages N] [--fetchers N] [--parsers N] [--log]
 
 Fetchers read pages, parsers take them apart, and main keeps what is to be done and what was found. The site is made up
-and served on the loopback, with all that goes wrong on a real one: answers of 503, connections that break off, pages in an
-unknown encoding, a page that the parser never gets done with, because it has a bug.
+and served on the loopback, with all that goes wrong on a real one: answers of 503, connections that break off, pages in
+an unknown encoding, a page that the parser never gets done with, because it has a bug.
 
-The workers do not handle any of that: what goes wrong ends them, and their supervisor starts them again. A worker that starts says so,
-on a typed port; if main had given work to it, that was lost with its predecessor, and is tried again, three times at most.
-What takes too long is killed, which is a crash like any other.
+The workers do not handle any of that: what goes wrong ends them, and their supervisor starts them again. A worker that
+starts says so, on a typed port; if main had given work to it, that was lost with its predecessor, and is tried again,
+three times at most. What takes too long is killed, which is a crash like any other.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from html.parser import HTMLParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 from urllib.parse import urljoin
 
 import msgspec
@@ -248,7 +249,7 @@ class Site(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.0"
     pages = 0
-    visits: Counter[int] = Counter()
+    visits: ClassVar = Counter[int]()
 
     def do_GET(self) -> None:
         number = int(self.path.strip("/") or 0)
@@ -267,7 +268,7 @@ class Site(BaseHTTPRequestHandler):
 
     def make_page(self, number: int) -> bytes:
         chance = random.Random(number)
-        words = chance.choices("isolate port message worker supervisor restart crash queue typed signal".split(), k=300)
+        words = chance.choices(["isolate", "port", "message", "worker", "supervisor", "crash", "queue"], k=300)
         links = [2 * number + 1, 2 * number + 2, chance.randrange(self.pages)]
         text = " ".join(words) + "".join(f'<p><a href="/{link}">page {link}</a></p>' for link in links)
         if number % 41 == 13:

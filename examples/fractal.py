@@ -2,10 +2,10 @@
 
     python examples/fractal.py [--workers N] [--threads] [--compare SECONDS]
 
-Needs textual. The picture is computed line by line, in plain Python, by an IsolatePool, or, after `t`, by a thread
-pool with as many workers; `t` again goes back. Watch the comet and the counter above the picture: threads share the GIL
-with the app, isolates do not. `+`, `-` and the arrow keys change the view: what is being computed for the old one is cancelled,
-which stops isolates where they are; threads finish the line.
+Needs textual. The picture is computed line by line, in plain Python, by an IsolatePool, or, after `t`, by a thread pool
+with as many workers; `t` again goes back. Watch the comet and the counter above the picture: threads share the GIL with
+the app, isolates do not. `+`, `-` and the arrow keys change the view: what is being computed for the old one is
+cancelled, which stops isolates where they are; threads finish the line.
 
 `--compare` measures: so many seconds with each, without anybody watching if the output is not a terminal.
 """
@@ -20,6 +20,7 @@ from collections import deque
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import pairwise
 from typing import ClassVar
 
 from rich.segment import Segment
@@ -191,6 +192,9 @@ class Fractal(App[dict[str, Figures]]):
 
     def on_mount(self) -> None:
         self.set_interval(0.25, self.show_figures)
+        self.call_after_refresh(self.begin)  # then the picture has a size
+
+    def begin(self) -> None:
         self.travel()
         if self.compare:
             self.run_comparison()
@@ -204,8 +208,6 @@ class Fractal(App[dict[str, Figures]]):
     async def travel(self) -> None:
         """Draw the view, go a little deeper, and so on. Begun again, it is cancelled first."""
         picture = self.query_one(Picture)
-        while not picture.size.width:
-            await asyncio.sleep(0.01)
         while True:
             await self.draw(picture)
             self.view = View() if self.view.width < 1e-5 else replace(self.view, width=self.view.width * 0.7)
@@ -253,7 +255,7 @@ class Fractal(App[dict[str, Figures]]):
         now = time.perf_counter()
         begin = now - seconds
         moments = [begin, *self.query_one(Comet).since(begin), now]
-        longest = max(later - earlier for earlier, later in zip(moments, moments[1:], strict=False))
+        longest = max(later - earlier for earlier, later in pairwise(moments))
         return Figures((len(moments) - 2) / seconds, longest * 1e3, lines / seconds)
 
     def show_figures(self) -> None:

@@ -2,9 +2,10 @@
 
     python examples/log_summary.py [FILE] [--workers N] [--compare]
 
-Without a file, one of a million requests (some 130 MB) is made up. The file is cut at line ends, every part some 4 MB; a worker maps
-its part into memory, has msgspec decode and check each line, and gives back a small summary, so that what travels between
-isolates is little. A line that is no such request is counted, not fatal. Ctrl-C stops at once, whatever the workers do.
+Without a file, one of a million requests (some 130 MB) is made up. The file is cut at line ends, every part some 4 MB;
+a worker maps its part into memory, has msgspec decode and check each line, and gives back a small summary, so that what
+travels between isolates is little. A line that is no such request is counted, not fatal. Ctrl-C stops at once, whatever
+the workers do.
 
 `--compare` does the same in one thread, in a thread pool and in a process pool, and tells how long each took.
 """
@@ -58,10 +59,10 @@ class Section:
     def percentile(self, share: float) -> int:
         """Return within how many milliseconds so large a share of the requests was answered."""
         left = share * self.requests
-        for time, count in sorted(self.times.items()):
+        for milliseconds, count in sorted(self.times.items()):
             left -= count
             if left <= 0:
-                return time
+                return milliseconds
         return 0
 
 

@@ -1,6 +1,6 @@
 """A live view of a pool at work: a bar, and a line for each worker.
 
-    python examples/pool_progress.py
+python examples/pool_progress.py
 """
 
 from subiso import IsolatePool

@@ -4,12 +4,12 @@
     curl -d '{"text": "One sentence. Another one. A third sentence.", "sentences": 1}' http://127.0.0.1:8080/summary
 
 Needs aiohttp. What it shows: msgspec checks a request before anything is done for it (or answers 400), and a pool of
-isolates does the work. Work that takes longer than `--limit` is killed, and answered with 503. When a client goes away, aiohttp
-cancels the handler, which cancels the future, which kills the work: the core is free for the next request. `GET /` tells
-what the pool has done.
+isolates does the work. Work that takes longer than `--limit` is killed, and answered with 503. When a client goes away,
+aiohttp cancels the handler, which cancels the future, which kills the work: the core is free for the next request. `GET
+/` tells what the pool has done.
 
-`--pool spawn` and `--pool forkserver` run the same service on a process pool, for `bench/service.py`. It cannot stop what
-runs: there, a time-out and a client that goes away end the waiting only.
+`--pool spawn` and `--pool forkserver` run the same service on a process pool, for `bench/service.py`. It cannot stop
+what runs: there, a time-out and a client that goes away end the waiting only.
 """
 
 import argparse

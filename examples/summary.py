@@ -1,6 +1,6 @@
-"""The work of `service.py`: pick a text's most telling sentences (TextRank, in plain Python; some 10 ms for a page or two).
+"""The work of `service.py`: pick a text's most telling sentences (TextRank, in plain Python).
 
-A module of its own, so that workers import this, and not the web framework as well.
+Some 10 ms for a page or two. A module of its own, so that workers import this, and not the web framework as well.
 """
 
 import math

@@ -2,13 +2,13 @@
 
     python examples/thumbnails.py [FOLDER] [--out thumbnails] [--workers N] [--compare]
 
-Needs pillow. Without a folder, two dozen pictures of twelve megapixels are made up, a broken one among them. Each worker turns a
-picture the right way up, makes it small, and finds its main colours by clustering, in plain Python; the page shows the colours
-until the thumbnail is there. What comes back from a worker is the thumbnail's place and the colours; the pixels stay there. A picture
-that cannot be read is reported, and the others go on.
+Needs pillow. Without a folder, two dozen pictures of twelve megapixels are made up, a broken one among them. Each
+worker turns a picture the right way up, makes it small, and finds its main colours by clustering, in plain Python; the
+page shows the colours until the thumbnail is there. What comes back from a worker is the thumbnail's place and the
+colours; the pixels stay there. A picture that cannot be read is reported, and the others go on.
 
-`--compare` does the same in one thread, in a thread pool and in a process pool. Pillow lets go of the GIL, so threads gain where it
-works, and lose where Python does.
+`--compare` does the same in one thread, in a thread pool and in a process pool. Pillow lets go of the GIL, so threads
+gain where it works, and lose where Python does.
 """
 
 import argparse
@@ -95,7 +95,8 @@ def write_page(out: Path, thumbnails: Iterable[Thumbnail]) -> Path:
         "figcaption{background:#fffc;margin-top:6px}"
     )
     page = out / "index.html"
-    page.write_text(f'<!doctype html><meta charset="utf-8"><title>Thumbnails</title><style>{style}</style>' + "\n".join(figures))
+    head = f'<!doctype html><meta charset="utf-8"><title>Thumbnails</title><style>{style}</style>'
+    page.write_text("\n".join([head, *figures]))
     return page
 
 
@@ -112,9 +113,7 @@ def make_up(folder: Path, count: int) -> None:
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill="#fff3c4")
         for layer in range(5):
             base, waves, at = height * (4 + layer) // 9, chance.uniform(1, 4), chance.uniform(0, 6)
-            ridge = [
-                (x, base + height / 18 * math.sin(at + waves * 6 * x / width)) for x in range(0, width + 50, 50)
-            ]
+            ridge = [(x, base + height / 18 * math.sin(at + waves * 6 * x / width)) for x in range(0, width + 50, 50)]
             draw.polygon([*ridge, (width, height), (0, height)], tuple(part * (8 - layer) // 8 for part in ground))
         picture.save(folder / f"hills-{number:02}.jpg", quality=90)
     whole = (folder / "hills-00.jpg").read_bytes()
