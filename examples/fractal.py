@@ -89,12 +89,16 @@ class Picture(Widget):
         super().__init__(id="picture")
         self.lines: dict[int, bytes] = {}
         self.strips: dict[int, Strip] = {}
+        self.known: set[int] = set()  # the lines of this view; others show the next known one above, or the last view
 
-    def show(self, number: int, line: bytes) -> None:
-        """Show a line of points: only its row of cells is painted again."""
-        self.lines[number] = line
-        self.strips.pop(number // 2, None)
-        self.refresh(Region(0, number // 2, self.size.width, 1))
+    def show(self, number: int, line: bytes, reach: int) -> None:
+        """Show a line of points, ``reach`` lines high where those below are not known. Only these rows are painted."""
+        self.known.add(number)
+        for one in range(number, number + reach):
+            if one == number or one not in self.known:
+                self.lines[one] = line
+                self.strips.pop(one // 2, None)
+        self.refresh(Region(0, number // 2, self.size.width, (reach + 2) // 2))
 
     def on_resize(self) -> None:
         self.lines.clear()
@@ -124,10 +128,10 @@ class Comet(Widget):
     def render(self) -> str:
         now = time.perf_counter()
         self.painted.append(now)
-        room = max(self.size.width - 8, 1)
+        room = max(self.size.width - 4, 1)
         place = int(now * 40) % (2 * room)
         right = place < room
-        tail = "·∙•●⬤" if right else "⬤●•∙·"
+        tail = "·∙•●" if right else "●•∙·"
         return " " * (place if right else 2 * room - place) + tail
 
     def since(self, begin: float) -> list[float]:
@@ -213,20 +217,22 @@ class Fractal(App[dict[str, Figures]]):
             self.view = View() if self.view.width < 1e-5 else replace(self.view, width=self.view.width * 0.7)
 
     async def draw(self, picture: Picture) -> None:
-        """Have all lines computed, every eighth one first; show each as it comes."""
+        """Have all lines computed, every eighth one first, and show each as it comes."""
         columns, rows = picture.size.width, 2 * picture.size.height
         step = self.view.width / columns
-        order = [number for first in (0, 4, 2, 6, 1, 5, 3, 7) for number in range(first, rows, 8)]
+        picture.known.clear()
+        passes = ((0, 8), (4, 4), (2, 2), (6, 2), (1, 1), (3, 1), (5, 1), (7, 1))  # where they begin, and their reach
+        order = [(number, reach) for begin, reach in passes for number in range(begin, rows, 8)]
 
-        async def draw_line(number: int) -> None:
+        async def draw_line(number: int, reach: int) -> None:
             y = self.view.y + (number - rows / 2) * step
             future = self.pool.submit(compute_line, self.view, columns, y)
-            picture.show(number, await asyncio.wrap_future(future))
+            picture.show(number, await asyncio.wrap_future(future), reach)
             self.computed += 1
 
         async with asyncio.TaskGroup() as group:
-            for number in order:
-                group.create_task(draw_line(number))
+            for number, reach in order:
+                group.create_task(draw_line(number, reach))
 
     # -- what the keys do ----------------------------------------------------------------------------------------------
 
