@@ -182,7 +182,13 @@ class Fractal(App[dict[str, Figures]]):
         self.computed = 0
 
     def make_pool(self) -> Executor:
-        return ThreadPoolExecutor(self.crew) if self.threads else IsolatePool(self.crew, name="lines")
+        """Return a pool of the present kind."""
+        if (
+            self.threads
+        ):  # as they are: one that yields to others while it holds the GIL would keep the app waiting, too
+            return ThreadPoolExecutor(self.crew)
+        # On Linux, `os.nice` concerns the thread that calls it. So the app is first in line where cores are scarce.
+        return IsolatePool(self.crew, name="lines", initializer=os.nice, initargs=(10,))
 
     def compose(self) -> ComposeResult:
         with Horizontal(id="top"):
