@@ -7,7 +7,8 @@ with as many workers; `t` again goes back. Watch the comet and the counter above
 the app, isolates do not. `+`, `-` and the arrow keys change the view: what is being computed for the old one is
 cancelled, which stops isolates where they are; threads finish the line.
 
-`--compare` measures: so many seconds with each, without anybody watching if the output is not a terminal.
+`--compare` measures: so many seconds without any work, with isolates and with threads; without anybody watching if the
+output is not a terminal.
 """
 
 import argparse
@@ -282,13 +283,16 @@ class Fractal(App[dict[str, Figures]]):
 
     @work(group="comparison")
     async def run_comparison(self) -> None:
-        """Measure either kind of pool, each on the same pictures; then end."""
+        """Measure without work, and either kind of pool on the same pictures; then end."""
         found = {}
-        for kind in ("isolates", "threads"):
-            if self.threads != (kind == "threads"):
-                self.action_switch()
-            self.view = View()
-            self.travel()
+        for kind in ("nothing", "isolates", "threads"):
+            if kind == "nothing":
+                self.workers.cancel_group(self, "travel")
+            else:
+                if self.threads != (kind == "threads"):
+                    self.action_switch()
+                self.view = View()
+                self.travel()
             await asyncio.sleep(1)  # everything has been started and drawn once
             before = self.computed
             begin = time.perf_counter()
@@ -307,7 +311,7 @@ def main() -> None:
     headless = bool(options.compare) and not sys.stdout.isatty()
     found = app.run(headless=headless, size=(110, 36) if headless else None)
     for kind, figures in (found or {}).items():
-        print(f"{options.workers} {kind:<9}{figures}")
+        print(f"{kind:<9}{figures}")
 
 
 if __name__ == "__main__":
