@@ -111,7 +111,16 @@ def warm_up(address: str, workers: int, body: bytes) -> None:
 
 def load(address: str, pid: int, script: Path, connections: int, seconds: int) -> Figures:
     """Load the service with wrk, and look at its memory half a second before the end."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), f"{address}summary"]
+    command = [
+        "wrk",
+        "-t1",
+        f"-c{connections}",
+        f"-d{seconds}s",
+        "--timeout=60s",
+        "-s",
+        str(script),
+        f"{address}summary",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as wrk:
         time.sleep(seconds - 0.5)
         memory = memory_of(pid)
