@@ -108,7 +108,13 @@ class Line:
         hello = mailbox.open()
         try:
             port = SendPort._of(hello.address, 0)
-            isolate = Isolate.spawn(acting.serve, port, *self._recipe.parts, name=self.name or None, _carrying=False)
+            isolate = Isolate.spawn(
+                acting.serve,
+                port,
+                *self._recipe.parts,
+                name=self.name or None,
+                _carrying=False,  # type: ignore[arg-type]
+            )
         except BaseException:
             mailbox.close(hello)
             raise

@@ -85,7 +85,7 @@ class Member:
             name=self.name,
             extensions=options.extensions,
             on_error=SendPort._of(self._errors.address, 0),
-            _carrying=False,
+            _carrying=False,  # type: ignore[arg-type]
         )
         self._mailbox.watch(isolate._slot, isolate._number, self.inbox)
         self.isolate = isolate

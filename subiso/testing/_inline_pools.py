@@ -20,7 +20,7 @@ from subiso.testing import _work
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import ExitStack
     from typing import Any
 
@@ -104,7 +104,7 @@ def submit(
     return _work.settle(lambda: worker.do(call))
 
 
-def _decoded(kind: int, body: bytes, buffers: "list[memoryview]") -> "Any":
+def _decoded(kind: int, body: bytes, buffers: "Sequence[memoryview]") -> "Any":
     return _task(*messages.decode(kind, body, [memoryview(bytearray(one)) for one in buffers]))
 
 

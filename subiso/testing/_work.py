@@ -13,7 +13,7 @@ from subiso.futures import IsolateFuture
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
     from typing import Any
 
 
@@ -131,7 +131,7 @@ def settle(function: "Callable[[], Any]") -> "InlineFuture[Any]":
     return future
 
 
-def call_of(kind: int, body: bytes, buffers: "list[memoryview]") -> "Callable[[], Any]":
+def call_of(kind: int, body: bytes, buffers: "Sequence[memoryview]") -> "Callable[[], Any]":
     """Return the call that a job describes. It is decoded where it is called, as in an isolate."""
 
     def call() -> "Any":
