@@ -150,12 +150,19 @@ class ControlPipe:
         self._rest = b""
 
     def read(self) -> "list[tuple[Any, ...]]":
-        """Block until there are control messages, and return them in order."""
+        """Block until there are control messages, and return them in order.
+
+        Raises:
+            ValueError: what was read is none; it is dropped.
+        """
         data = self._rest + read(self.descriptor, 65536)
+        self._rest = b""
         messages = []
         while len(data) >= 4 and len(data) >= 4 + (length := int.from_bytes(data[:4], "little")):
             messages.append(_pickle.loads(data[4 : 4 + length]))
             data = data[4 + length :]
+        if len(data) >= PIPE_ATOMIC:
+            raise ValueError("a control message is damaged")
         self._rest = data
         return messages
 
