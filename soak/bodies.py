@@ -3,7 +3,7 @@
 import sys
 import time
 
-from subiso import Buffer, Isolate, ReceivePort, Transferable
+from subiso import Buffer, Isolate, PortClosedError, ReceivePort, Transferable
 
 SMALL = ("int", "text", "bytes", "nested", "shared")
 LARGE = ("page", "large", "huge")
@@ -129,7 +129,10 @@ def relay(hop, port, left, sender, count, styles):
 
 def relay_next(out, left, sender, count, styles):
     with ReceivePort() as mine:
-        out.send(mine.send_port)
+        try:
+            out.send(mine.send_port)
+        except PortClosedError:  # who was to hand on the port was killed
+            return
         message = mine.receive()
     relay(message["hop"] + 1, message["port"][0], left, sender, count, styles)
 

@@ -19,7 +19,6 @@ from subiso._kernel import nursery as nurseries
 from subiso._kernel.arena import SLOTS, Arena
 
 PATIENCE = 60  # seconds in which everything must have come to rest
-_PER_SLOT = 4  # descriptors: a pipe's two ends, a doorbell (a second one where doorbells are pipes)
 _TAIL, _WRITER_SEGMENT, _HEAD, _READER_SEGMENT = 0, 2, 8, 10  # words of a ring; see links.py
 
 
@@ -45,6 +44,7 @@ class Household:
         self._threads: set[threading.Thread] = set()
         self._ports: set[int] = set()
         self._files: collections.Counter = collections.Counter()
+        self._others: collections.Counter = collections.Counter()  # descriptors that have nothing to do with slots
         self._tasks = 0
 
     def begin(self) -> None:
@@ -54,6 +54,8 @@ class Household:
         self._tasks = len(os.listdir("/proc/self/task")) - 2 * len(self._idle())
         self._ports = set(nursery().node.mailbox.inboxes)
         self._files = self._descriptors()
+        slots = len(nursery()._berths) + 1  # main's included; each has a pipe for control messages and a doorbell
+        self._others = self._files - collections.Counter({"pipe": 2 * slots, "anon_inode:[eventfd]": slots})
 
     @staticmethod
     def _idle() -> list:
@@ -104,7 +106,8 @@ class Household:
             yield f"watches of {sum(map(len, mailbox._watches.values()))} ends"
         for kind, number in self._descriptors().items():
             most = {
-                "slots": slots * _PER_SLOT + 4,
+                "pipe": 2 * (slots + 1) + self._others["pipe"],
+                "anon_inode:[eventfd]": slots + 1 + self._others["anon_inode:[eventfd]"],
                 "memfd:subiso": idle + 2,
                 "memfd:subiso-message": len(unread_rings()),
                 "memfd:subiso-segment": len(segments()) if deep else 2 * SLOTS,
@@ -127,7 +130,7 @@ class Household:
                 target = os.readlink(f"/proc/self/fd/{name}")
             except OSError:
                 continue
-            found["slots" if target.startswith(("pipe:", "anon_inode:")) else kind_of(target)] += 1
+            found[target.partition(":[")[0] if not target.startswith(("/", "anon")) else kind_of(target)] += 1
         return found
 
 

@@ -243,6 +243,7 @@ class Reader:
         others: list[Record] | None = None
         memory, words, origin = self._place
         stop = min(tail, origin + self._end)
+        was_home = False
         while head != tail:
             start = head - origin + _HEADER
             word = start >> 3
@@ -255,6 +256,9 @@ class Reader:
             if following > stop:
                 raise self._damaged()
             if kind <= protocol.HOME:
+                if kind == protocol.HOME and was_home:  # the writer goes home only when all has been read
+                    raise self._damaged()
+                was_home = was_home or kind == protocol.HOME
                 self._move(kind, words, word, following)
                 head = following
                 memory, words, origin = self._place
@@ -283,6 +287,7 @@ class Reader:
 
     def next(self) -> int | None:
         """Return when the next record was sent, or None if there is none."""
+        was_home = False
         while True:
             head = self._published[self._head]
             if head == self._published[self._tail]:
@@ -296,8 +301,9 @@ class Reader:
             if kind > protocol.HOME:
                 return sent
             following = head + (length + 31 & -8)
-            if following > self._published[self._tail]:
+            if following > self._published[self._tail] or (kind == protocol.HOME and was_home):
                 raise self._damaged()
+            was_home = was_home or kind == protocol.HOME
             self._move(kind, words, word, following)
 
     def _damaged(self) -> DamagedError:
@@ -414,13 +420,13 @@ def _take(descriptor: int, size: int) -> "mmap | bytearray":
     On 3.12 a mapping keeps a descriptor. There, once half of them are taken, what arrives is copied, so that a receiver
     that keeps what it gets leaves enough for those who send.
     """
+    if os.fstat(descriptor).st_size < size:
+        raise DamagedError("a message is shorter than it says: something has written over shared memory")
     try:
         if not _are_descriptors_short(descriptor):
             return map_file(descriptor, max(size, 1))
     except OSError:  # no descriptor or address space is left: what has arrived is not to be lost
         pass
-    if os.fstat(descriptor).st_size < size:
-        raise DamagedError("a message is shorter than it says: something has written over shared memory")
     whole = bytearray(size)
     place = 0
     with memoryview(whole) as rest:

@@ -158,11 +158,14 @@ class ControlPipe:
         data = self._rest + read(self.descriptor, 65536)
         self._rest = b""
         messages = []
-        while len(data) >= 4 and len(data) >= 4 + (length := int.from_bytes(data[:4], "little")):
+        while len(data) >= 4:
+            length = int.from_bytes(data[:4], "little")
+            if length + 4 > PIPE_ATOMIC:
+                raise ValueError("a control message is damaged")
+            if len(data) < 4 + length:
+                break
             messages.append(_pickle.loads(data[4 : 4 + length]))
             data = data[4 + length :]
-        if len(data) >= PIPE_ATOMIC:
-            raise ValueError("a control message is damaged")
         self._rest = data
         return messages
 

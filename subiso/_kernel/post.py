@@ -273,7 +273,7 @@ class Post:
         for kind, address, payload in records:
             inbox = self.inboxes.get(address)
             if kind == protocol.GRANT and inbox is not None:
-                slot, number, holds = _GRANT.unpack(payload)
+                slot, number, holds = _GRANT.unpack(payload) if len(payload) == _GRANT.size else (SLOTS, 0, 0)
                 if slot >= SLOTS:
                     raise links.DamagedError("a note of who holds a port is damaged")
                 self._hold(inbox, slot, number, holds)
