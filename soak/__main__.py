@@ -1,4 +1,4 @@
-"""The soak: random mixtures of everything subiso offers, for as long as you like, beside a model that knows what is right.
+"""The soak: random mixtures of everything subiso offers, for as long as you like, beside a model of what is right.
 
     python soak                       three minutes, on a seed that is printed
     python soak --hours 8 --seed 7    longer, and the same plan again
@@ -32,7 +32,6 @@ import watchdog
 from household import Household, Memory, nursery
 
 from subiso import Isolate
-
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -186,7 +185,9 @@ class Soak:
         self.household.check(deep=True)
         print(f"memory has grown by {grown / 1e6:.1f} MB, of {allowed / 1e6:.1f} allowed", flush=True)
         if grown > allowed:
-            raise plans.Violation(f"memory has grown by {grown / 1e6:.1f} MB; {allowed / 1e6:.1f} would be explained")
+            raise plans.ViolationError(
+                f"memory has grown by {grown / 1e6:.1f} MB; {allowed / 1e6:.1f} would be explained"
+            )
 
     def say(self) -> None:
         seconds = time.monotonic() - self.began

@@ -5,7 +5,7 @@ import contextlib
 import threading
 
 import bodies
-from plans import LONG, Ledger, Violation, act, check, draw_count, draw_kill, draw_seconds, draw_styles
+from plans import LONG, Ledger, ViolationError, act, check, draw_count, draw_kill, draw_seconds, draw_styles
 
 from subiso import (
     Buffer,
@@ -69,7 +69,7 @@ def read_all(how, port, take):
                 break
             deadline.wait(0.005)
         else:
-            raise Violation("a port that is listened to did not end with its senders")
+            raise ViolationError("a port that is listened to did not end with its senders")
         if errors:
             raise errors[0]
 
@@ -104,7 +104,7 @@ def senders(stage, *, senders, maxsize, reader):
             ended[number] += 1
             return
         if ended[number] and not isolates[number].is_abandoned:
-            raise Violation(f"sender {number} was said to have ended, and then a message of its came")
+            raise ViolationError(f"sender {number} was said to have ended, and then a message of its came")
         ledgers[number].take(message)
 
     with ReceivePort(maxsize=maxsize) as port, ReceivePort() as errors:
@@ -280,7 +280,7 @@ def echoes(stage, *, how, count, styles, ahead, kill):
                     ledger.take(port.receive(LONG))
             peer.send(None)
             for message in port:
-                raise Violation(f"more came than was sent: {message!r:.200}")
+                raise ViolationError(f"more came than was sent: {message!r:.200}")
         except (NoSendersError, PortClosedError):
             if not kill:
                 raise
@@ -312,7 +312,7 @@ def buffers(stage, *, sizes, wrapped, kill):
                 peer.send(sent)
                 with contextlib.suppress(SendError):
                     peer.send(sent)
-                    raise Violation("what was handed over could be handed over again")
+                    raise ViolationError("what was handed over could be handed over again")
                 back = port.receive(LONG)
                 check(isinstance(back, Buffer) and back.nbytes == size, f"{size} bytes came back as {back!r}")
                 with memoryview(back) as view:
@@ -392,7 +392,7 @@ def bounded(stage, *, maxsize, timeout, close):
         port.send_port.send_nowait(i)
     with contextlib.suppress(PortFull):
         port.send_port.send(maxsize, timeout)
-        raise Violation("a full port took one more")
+        raise ViolationError("a full port took one more")
     check(port.receive(0) == 0, "a bounded port does not keep its order")
     port.send_port.send_nowait(maxsize)
     isolate = Isolate.spawn(bodies.send, port.send_port, 5, None, ["int"], "return")
@@ -406,12 +406,12 @@ def bounded(stage, *, maxsize, timeout, close):
         port.close()
         with contextlib.suppress(PortClosedError):
             future.result(LONG)
-            raise Violation("a sender did not notice that the port was closed")
+            raise ViolationError("a sender did not notice that the port was closed")
     else:
         check([port.receive(LONG)[1] for _ in range(20)] == list(range(20)), "messages were lost in a full port")
         future.result(LONG)
         with contextlib.suppress(PortEmpty, NoSendersError):
-            raise Violation(f"one more came: {port.receive(timeout)!r}")
+            raise ViolationError(f"one more came: {port.receive(timeout)!r}")
         port.close()
 
 

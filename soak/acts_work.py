@@ -8,7 +8,7 @@ import random
 import threading
 
 import bodies
-from plans import LONG, Ledger, Violation, act, check, draw_count, draw_kill, draw_seconds, draw_styles
+from plans import LONG, Ledger, ViolationError, act, check, draw_count, draw_kill, draw_seconds, draw_styles
 
 from subiso import (
     Actor,
@@ -330,7 +330,7 @@ def supervisors(stage, *, strategy, children, orders, give_up):
         if failed > most:
             try:
                 supervisor.join(LONG)
-                raise Violation("a supervisor did not give up")
+                raise ViolationError("a supervisor did not give up")
             except SupervisorError:
                 pass
             with contextlib.suppress(SupervisorError):
@@ -340,7 +340,7 @@ def supervisors(stage, *, strategy, children, orders, give_up):
         check([child.starts for child in supervisor.children] == starts, "children were started too often, or seldom")
         check(not any(child.is_alive for child in supervisor.children), "a child outlived its supervisor")
         with contextlib.suppress(PortEmpty):
-            raise Violation(f"one more was started: {port.receive(0)!r}")
+            raise ViolationError(f"one more was started: {port.receive(0)!r}")
     stage.counts["isolates"] += sum(starts)
 
 
@@ -382,7 +382,7 @@ def groups(stage, *, members, runs, body, **how):
                     fill(group, port)
             failures = []
         except* (bodies.PlannedError, IsolateKilledError) as errors:
-            failures = [error for error in errors.exceptions]
+            failures = list(errors.exceptions)
         if members:
             seen = list(port)
             check(len(seen) == len({*seen}) and {*seen} <= {*range(len(members))}, f"members said {seen}")
@@ -418,12 +418,12 @@ def pauses(stage, *, how, turns, kill):
                 isolate.kill()
                 check(isolate.join(LONG), "a paused isolate could not be killed")
                 with contextlib.suppress(PortEmpty):
-                    raise Violation(f"a paused isolate handled {port.receive(0)!r}")
+                    raise ViolationError(f"a paused isolate handled {port.receive(0)!r}")
                 break
             isolate.ping(pongs.send_port, turn)
             check(pongs.receive(LONG) == turn, "a ping was not answered")
             with contextlib.suppress(PortEmpty):
-                raise Violation(f"a paused isolate handled {port.receive(0)!r}")
+                raise ViolationError(f"a paused isolate handled {port.receive(0)!r}")
             isolate.resume(capability)
             for _ in range(count):
                 ledger.take(port.receive(LONG))
@@ -517,7 +517,7 @@ def loops(stage, *, count, styles, cancel, tasks):
     async def wait_for_ever():
         with contextlib.suppress(asyncio.CancelledError):
             await Isolate.run(bodies.work, "wait", 1)
-            raise Violation("what waits for ever has returned")
+            raise ViolationError("what waits for ever has returned")
 
     async def use_pool():
         async with IsolatePool(2) as pool:

@@ -73,8 +73,8 @@ def _list(soaks: list[dict]) -> str:
     lines = [
         "## Each soak",
         "",
-        "Memory is what the process used after the warm-up and at the end. A failure's round is played again by "
-        "`python soak --replay SEED:ROUND`.",
+        "Memory is what the process used after the warm-up and at the end. `python soak --replay SEED:ROUND` plays the",
+        "round of a failure again.",
         "",
         "| Python | began (UTC) | commit | seed | minutes | rounds | memory, MB | outcome |",
         "| --- | --- | --- | --- | ---: | ---: | --- | --- |",
@@ -84,7 +84,16 @@ def _list(soaks: list[dict]) -> str:
         outcome = one["outcome"] + (f": {one['reason']}" if "reason" in one else "")
         outcome = outcome.replace("|", "\\|").replace("\n", " ")[:300]
         minutes = f"{one.get('seconds', 0) / 60:.1f}"
-        cells = (one["python"], one["began"], one["commit"], one["seed"], minutes, one.get("rounds", 0), memory, outcome)
+        cells = (
+            one["python"],
+            one["began"],
+            one["commit"],
+            one["seed"],
+            minutes,
+            one.get("rounds", 0),
+            memory,
+            outcome,
+        )
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"
 

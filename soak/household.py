@@ -1,8 +1,8 @@
 """What the process holds, counted exactly: nothing may be left of a round beyond the interpreters that are kept.
 
-Of each idle interpreter there may be: two threads, one mapping of the shared memory, and, of each slot ever used, a pipe
-and a doorbell. Of two slots that have talked much there may be one segment, in which their stream stays until it is used
-again.
+Of each idle interpreter there may be: two threads, one mapping of the shared memory, and, of each slot ever used, a
+pipe and a doorbell. Of two slots that have talked much there may be one segment, in which their stream stays until it
+is used again.
 """
 
 import collections
@@ -13,7 +13,7 @@ import threading
 import time
 from pathlib import Path
 
-from plans import Violation
+from plans import ViolationError
 
 from subiso._kernel import nursery as nurseries
 from subiso._kernel.arena import SLOTS, Arena
@@ -75,7 +75,7 @@ class Household:
             if not busy:
                 break
             if time.monotonic() > deadline:
-                raise Violation(f"interpreters did not come to rest in {PATIENCE} s: {busy}")
+                raise ViolationError(f"interpreters did not come to rest in {PATIENCE} s: {busy}")
             time.sleep(0.005)
         gc.collect()
         one.node.mailbox.pump()
@@ -84,19 +84,19 @@ class Household:
         """Complain of what is left; deep: close all interpreters first, so that hardly anything may be left."""
         self.settle()
         if deep and not nursery().retire_idle(PATIENCE):
-            raise Violation("interpreters could not be closed")
+            raise ViolationError("interpreters could not be closed")
         deadline = time.monotonic() + 20  # what has just ended is given a moment: a thread ends after its last word
         while (complaints := [*self._complaints(deep)]) and time.monotonic() < deadline:
             time.sleep(0.02)
         if complaints:
-            raise Violation("left behind: " + "; ".join(complaints))
+            raise ViolationError("left behind: " + "; ".join(complaints))
 
     def _complaints(self, deep: bool):
         mailbox = nursery().node.mailbox
         idle, slots = len(self._idle()), len(nursery()._berths)
-        if threads := [one.name for one in self._main_threads() if one not in self._threads and one.is_alive()]:
-            if [name for name in threads if not name.startswith("subiso-attendant")]:
-                yield f"threads {threads}"
+        threads = [one.name for one in self._main_threads() if one not in self._threads and one.is_alive()]
+        if [name for name in threads if not name.startswith("subiso-attendant")]:
+            yield f"threads {threads}"
         tasks = len(os.listdir("/proc/self/task")) - 2 * idle
         if tasks > self._tasks + 1:  # main's attendant, once there is one
             yield f"{tasks - self._tasks} threads of the system"
@@ -171,7 +171,9 @@ def segments() -> set[int]:
     for words, at in _rings():
         found |= {words[at + _WRITER_SEGMENT], words[at + _READER_SEGMENT]}
     own = nursery().node.mailbox
-    found |= {link._segment.descriptor + 1 for link in (*own._readers.values(), *own._writers.values()) if link._segment}
+    found |= {
+        link._segment.descriptor + 1 for link in (*own._readers.values(), *own._writers.values()) if link._segment
+    }
     return found - {0}
 
 

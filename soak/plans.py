@@ -1,7 +1,7 @@
-"""What a round of the soak consists of: acts, drawn from the seed, each with a plan that can be printed and played again.
+"""What a round of the soak consists of: acts, drawn from the seed, each with a plan that can be played again.
 
-An act is a function ``act(stage, **plan)``; beside it stands what draws its plan. All of a plan is drawn before anything
-runs, so that the seed and the number of the round say everything that was not left to the scheduler.
+An act is a function ``act(stage, **plan)``; beside it stands what draws its plan. All of a plan is drawn before
+anything runs, so that the seed and the number of the round say everything that was not left to the scheduler.
 """
 
 import random
@@ -14,7 +14,7 @@ import bodies
 LONG = 90  # seconds: the bound of a wait that should be over soon, on a machine that others use too
 
 
-class Violation(AssertionError):
+class ViolationError(AssertionError):
     """The library did not do what its contract says."""
 
 
@@ -78,10 +78,10 @@ class Ledger:
         due = self._due[sender]
         if i != due:
             what = "came twice, or out of order" if i < due else "came before others, which are lost or late"
-            raise Violation(f"message {i} of sender {sender} {what}: {due} was due")
+            raise ViolationError(f"message {i} of sender {sender} {what}: {due} was due")
         style = bodies.style_of(self._styles, sender, i)
         if not (bodies.is_load(style, sender, i, content) or bodies.is_load("nested", sender, i, content)):
-            raise Violation(f"message {i} of sender {sender} is damaged: {content!r:.300}")
+            raise ViolationError(f"message {i} of sender {sender} is damaged: {content!r:.300}")
         self._due[sender] += 1
         self._stage.counts["messages"] += 1
         return sender
@@ -90,17 +90,17 @@ class Ledger:
         """Compare what has arrived with what was sent: all of it, or, where that is not certain, any part of it."""
         arrived = self._due.pop(sender, 0)
         if count is not None and (arrived > count or (certain and arrived < count)):
-            raise Violation(f"of sender {sender} {arrived} messages have arrived; {count} were sent")
+            raise ViolationError(f"of sender {sender} {arrived} messages have arrived; {count} were sent")
 
     def close(self) -> None:
         if +self._due:
-            raise Violation(f"messages of nobody: {dict(+self._due)}")
+            raise ViolationError(f"messages of nobody: {dict(+self._due)}")
 
 
 def check(condition: object, text: str) -> None:
     """Raise a violation unless that is so."""
     if not condition:
-        raise Violation(text)
+        raise ViolationError(text)
 
 
 # -- drawing -----------------------------------------------------------------------------------------------------------

@@ -67,7 +67,13 @@ VALID = [
     messages.typed_encode(message)
     for message in (Point(1, [Point(2), Point(3)]), {"a": [1, 2, 3], "b": []}, [1.5, "text", b"bytes", None, {}])
 ]
-MARKS = [b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\x91" * 9]
+MARKS = [
+    b"\xdd\xff\xff\xff\xff",
+    b"\xdf\xff\xff\xff\xff",
+    b"\xdb\xff\xff\xff\xff",
+    b"\xc6\xff\xff\xff\xff",
+    b"\x91" * 9,
+]
 
 
 def _mutate(body, changes):
@@ -83,7 +89,9 @@ def _mutate(body, changes):
 
 
 news = st.binary(min_size=1, max_size=9) | st.sampled_from(MARKS)
-changes = st.lists(st.tuples(st.integers(0, 100), st.sampled_from(["over", "into", "cut"]), news), min_size=1, max_size=4)
+changes = st.lists(
+    st.tuples(st.integers(0, 100), st.sampled_from(["over", "into", "cut"]), news), min_size=1, max_size=4
+)
 bodies = st.binary(max_size=60) | st.builds(_mutate, st.sampled_from([body for _, body, _, _ in VALID]), changes)
 
 
@@ -106,7 +114,7 @@ def test_malformed_messages(deep):
 @pytest.mark.parametrize("mark", MARKS)
 def test_lengths_that_lie(decode, mark):
     """A length that the bytes do not have is an error at once, and nothing is made ready for so much."""
-    with little_memory(), pytest.raises(Exception, match="truncated|Expected|expected|malformed|nested"):
+    with little_memory(), pytest.raises(Exception, match=r"truncated|Expected|expected|malformed|nested"):
         decode(protocol.MSGPACK, memoryview(mark))
 
 

@@ -191,7 +191,7 @@ def alike(one, other, seen):
     if isinstance(one, (int, str, bytes, enum.Enum, *_VALUES)):
         return one == other
     if isinstance(one, float):
-        return one == other and math.copysign(1, one) == math.copysign(1, other) or (one != one and other != other)
+        return (one == other and math.copysign(1, one) == math.copysign(1, other)) or (one != one and other != other)
     if isinstance(one, complex):
         return alike(one.real, other.real, {}) and alike(one.imag, other.imag, {})
     if isinstance(one, decimal.Decimal):
@@ -250,7 +250,7 @@ def arrive(encoded, decode=messages.decode):
 
 @DEPTHS
 def test_what_is_sent_is_what_arrives(deep):
-    """Any message arrives with the same types, values, cycles and shared parts, whether or not it goes to a typed port."""
+    """Any message arrives with its types, values, cycles and shared parts, whether or not it goes to a typed port."""
 
     @effort(deep, 250, 20_000)
     @given(whole_messages())
