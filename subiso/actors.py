@@ -27,6 +27,8 @@ class Actor[T]:
     of that name; `call` reaches those.
     """
 
+    __subiso_unsendable__ = None  # it says itself why, where it cannot be sent
+
     def __init__(self) -> None:
         raise TypeError("actors are started with Actor.spawn")
 

@@ -183,6 +183,8 @@ class Decoder:
             return checked  # msgspec does not convert enumerations of numbers to themselves
         except RecursionError:
             raise MessageTypeError("nested too deeply to be checked") from None
+        except AttributeError as error:  # msgspec takes an array for a mapping
+            raise MessageTypeError(f"`{message.__class__.__name__}` cannot be converted: {error}") from None
 
     def _check(self, message: object) -> "Any":
         """Check what converting would not look into: instances of the very classes that the type names.

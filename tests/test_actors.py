@@ -92,6 +92,19 @@ def test_calls_in_order():
     assert "ended" in repr(counter)
 
 
+def test_sending_an_actor_that_has_ended():
+    """An actor that has ended before anybody knew its port cannot be sent, and says so."""
+
+    class Unmade:
+        def __init__(self):
+            raise ValueError("not made")
+
+    actor = Actor.spawn(Unmade)
+    assert actor.join(LONG)
+    with pytest.raises(SendError, match=r"^args\[0\]: actor .* has ended before it could be sent$"):
+        Isolate.run(id, actor)
+
+
 def test_call_by_the_class_s_function():
     """`call` takes the function from the class, which type checkers understand; it reaches hidden names too."""
     with Actor.spawn(Counter) as counter:

@@ -246,6 +246,24 @@ def test_two_hundred_one_after_another():
     assert [now <= then + 12 for now, then in zip(resources(), before, strict=True)] == [True, True]
 
 
+def test_closed_interpreters_leave_no_mapping():
+    """An interpreter that is closed lets go of the shared memory, also where its heap is lost to private copies."""
+
+    def import_copy():
+        import msgspec
+
+        return msgspec.__name__
+
+    def count_mappings():
+        with open("/proc/self/maps") as file:
+            return sum(line.rstrip().endswith("/memfd:subiso (deleted)") for line in file)
+
+    assert [future.result(LONG) for future in [Isolate.run(import_copy) for _ in range(3)]] == ["msgspec"] * 3
+    assert count_mappings() >= 4
+    assert nurseries._nursery.retire_idle(LONG)
+    assert count_mappings() == 1
+
+
 @pytest.mark.dart("vm/many_debug_name_test")
 def test_many_names():
     """Many isolates with long and strange names can be told apart."""

@@ -12,6 +12,10 @@ Guarantees
     Either side can be left (`park`) and taken up again by the next interpreter in the slot.
 
 A descriptor in a record belongs to whoever reads the record: the reader closes a segment's when the stream leaves it.
+
+What is read is checked as far as that costs next to nothing: no record ends behind what was published, or behind the
+ring or segment that it is in. A stream that was overwritten by somebody's stray pointer thus ends in a `DamagedError`,
+each time it is read, and not in an endless loop or in gigabytes. Addresses of regions, and pickles, are believed.
 """
 
 import os
@@ -53,6 +57,10 @@ _COPIED = 1 << 63  # added to a length: the region was made for the message, and
 
 
 Record = tuple[int, int, bytes]  # kind, address, payload
+
+
+class DamagedError(Exception):
+    """Shared memory does not hold what was written there; something has written over it."""
 
 
 class Segment:
@@ -224,6 +232,7 @@ class Reader:
             segment = Segment(descriptor - 1, words[control + _READER_SIZE])
         self._segment: Segment | None = segment
         self._place = (segment or shared).memory, (segment or shared).words, origin - _BIAS if origin else -self._start
+        self._end = self._start + arena.RING - _CONTROL if segment is None else segment.size  # of the place
 
     def read(self, inboxes: "dict[int, Inbox]", events: "deque[Waitable]", until: int) -> "list[Record] | None":
         """Put the messages that were sent up to a time into their inboxes.
@@ -240,19 +249,31 @@ class Reader:
         tail, head = published[self._tail], published[head_word]
         others: list[Record] | None = None
         memory, words, origin = self._place
+        stop = min(tail, origin + self._end)
+        was_home = False
         while head != tail:
             start = head - origin + _HEADER
             word = start >> 3
-            header = words[word - 3]
+            try:
+                header = words[word - 3]
+            except IndexError:  # behind the end of a segment
+                raise self._damaged() from None
             kind, length = header & 255, header >> 8
+            following = head + (length + 31 & -8)
+            if following > stop:
+                raise self._damaged()
             if kind <= protocol.HOME:
-                head += length + 31 & -8
-                self._move(kind, words[word], words[word + 1], head)
+                if kind == protocol.HOME and was_home:  # the writer goes home only when all has been read
+                    raise self._damaged()
+                was_home = was_home or kind == protocol.HOME
+                self._move(kind, words, word, following)
+                head = following
                 memory, words, origin = self._place
+                stop = min(tail, origin + self._end)
                 continue
             if words[word - 1] > until:
                 break
-            head += length + 31 & -8
+            head = following
             address = words[word - 2]
             payload = memory[start : start + length]
             inbox = inboxes.get(address)
@@ -273,25 +294,43 @@ class Reader:
 
     def next(self) -> int | None:
         """Return when the next record was sent, or None if there is none."""
+        was_home = False
         while True:
             head = self._published[self._head]
             if head == self._published[self._tail]:
                 return None
             _, words, origin = self._place
             word = head - origin + _HEADER >> 3
-            kind, length = words[word - 3] & 255, words[word - 3] >> 8
+            try:
+                kind, length, sent = words[word - 3] & 255, words[word - 3] >> 8, words[word - 1]
+            except IndexError:
+                raise self._damaged() from None
             if kind > protocol.HOME:
-                return words[word - 1]
-            self._move(kind, words[word], words[word + 1], head + (length + 31 & -8))
+                return sent
+            following = head + (length + 31 & -8)
+            if following > self._published[self._tail] or (kind == protocol.HOME and was_home):
+                raise self._damaged()
+            was_home = was_home or kind == protocol.HOME
+            self._move(kind, words, word, following)
 
-    def _move(self, kind: int, descriptor: int, size: int, head: int) -> None:
-        """Follow the writer into a segment, or home."""
-        left = self._segment
-        segment = Segment(descriptor, size) if kind == protocol.JUMP else None
+    def _damaged(self) -> DamagedError:
+        return DamagedError("a stream between two isolates is damaged: something has written over shared memory")
+
+    def _move(self, kind: int, words: memoryview, word: int, head: int) -> None:
+        """Follow the writer into the segment of which two words tell, or home."""
+        left, segment = self._segment, None
+        if kind == protocol.JUMP:
+            try:
+                segment = Segment(words[word], words[word + 1])
+            except (IndexError, OverflowError, TypeError, ValueError):  # no words there, or no file of that size
+                raise self._damaged() from None
+        elif kind != protocol.HOME:
+            raise self._damaged()
         source = segment or self._arena
         place = source.memory, source.words, head if segment is not None else head - self._start
         published, head_word = self._published, self._head
         self._segment, self._place = segment, place
+        self._end = self._start + arena.RING - _CONTROL if segment is None else segment.size
         published[head_word] = head
         if left is not None:
             left.unmap()
@@ -440,6 +479,8 @@ def _take(descriptor: int, size: int) -> "mmap | bytearray":
     On 3.12 a mapping keeps a descriptor. There, once half of them are taken, what arrives is copied, so that a receiver
     that keeps what it gets leaves enough for those who send.
     """
+    if os.fstat(descriptor).st_size < size:
+        raise DamagedError("a message is shorter than it says: something has written over shared memory")
     try:
         if not _are_descriptors_short(descriptor):
             return map_file(descriptor, max(size, 1))

@@ -150,10 +150,20 @@ class ControlPipe:
         self._rest = b""
 
     def read(self) -> "list[tuple[Any, ...]]":
-        """Block until there are control messages, and return them in order."""
+        """Block until there are control messages, and return them in order.
+
+        Raises:
+            ValueError: what was read is none; it is dropped.
+        """
         data = self._rest + read(self.descriptor, 65536)
+        self._rest = b""
         messages = []
-        while len(data) >= 4 and len(data) >= 4 + (length := int.from_bytes(data[:4], "little")):
+        while len(data) >= 4:
+            length = int.from_bytes(data[:4], "little")
+            if length + 4 > PIPE_ATOMIC:
+                raise ValueError("a control message is damaged")
+            if len(data) < 4 + length:
+                break
             messages.append(_pickle.loads(data[4 : 4 + length]))
             data = data[4 + length :]
         self._rest = data

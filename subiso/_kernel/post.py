@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 FIRST_INDEX = 16  # of a port that is opened; those below are at fixed places
+_GRANT = struct.Struct("3Q")  # slot, isolate's number, whether it holds the port
 REPLIES = 2  # the index in the addresses of inboxes for one reply
 
 
@@ -276,7 +277,10 @@ class Post:
         for kind, address, payload in records:
             inbox = self.inboxes.get(address)
             if kind == protocol.GRANT and inbox is not None:
-                self._hold(inbox, *memoryview(payload).cast("Q"))
+                slot, number, holds = _GRANT.unpack(payload) if len(payload) == _GRANT.size else (SLOTS, 0, 0)
+                if slot >= SLOTS:
+                    raise links.DamagedError("a note of who holds a port is damaged")
+                self._hold(inbox, slot, number, holds)
                 events.append(inbox)
             else:
                 links.discard(kind, payload)
@@ -335,7 +339,7 @@ class Post:
         if owner == slot:
             return
         if owner != self.slot:
-            self.send(address, protocol.GRANT, struct.pack("3Q", slot, number, holds))
+            self.send(address, protocol.GRANT, _GRANT.pack(slot, number, holds))
             return
         with self._lock:
             if (inbox := self.inboxes.get(address)) is not None:

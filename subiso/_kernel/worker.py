@@ -9,6 +9,7 @@ object with ``run()``, the isolate's life, and ``last_words()``, its very last m
 """
 
 import _pickle
+import atexit
 import select
 import sys
 import threading
@@ -48,6 +49,9 @@ def main(slot: int, descriptor: int, control: int, doorbell: int) -> None:
     extensions.install()
     node = Node(Arena(descriptor), slot, doorbell)
     nodes.install(node)
+    # Registered first, so called last: the heap of an interpreter that held private copies is never freed, nor would be
+    # the mapping of the shared memory in it.
+    atexit.register(node.arena.close)
     stack_size(BODY_STACK)
     threading.current_thread().name = "subiso-kernel"
     worker = _Worker(node, ControlPipe(control))

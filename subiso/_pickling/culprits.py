@@ -9,7 +9,7 @@ import sys
 from types import CodeType, FunctionType, MethodType, ModuleType
 
 from subiso._pickling import functions, references
-from subiso.errors import BufferSendError, SendError
+from subiso.errors import BufferSendError, IsolateError, SendError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -219,7 +219,7 @@ def _reason(culprit: object, error: Exception) -> str:
     own = getattr(type(culprit), "__subiso_unsendable__", None)
     if isinstance(own, str):
         return own
-    if isinstance(error, (SendError, BufferError)):
+    if isinstance(error, (IsolateError, BufferError)):
         return str(error)
     if isinstance(error, RecursionError):
         return "nested too deeply to be sent"
