@@ -1,0 +1,172 @@
+"""How much memory does one more worker take?"""
+
+import gc
+import multiprocessing
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from bench._figures import Cases, Results
+from bench._harness import Effort, Metric, Question, need
+
+LOADED = {"bare": "", "msgspec": "msgspec", "numpy": "numpy"}
+FIRST, MORE = 2, 4  # workers that are there before it counts, and those that count
+
+question = Question(
+    "memory",
+    "Memory of one more worker",
+    f"What {MORE} more workers take, each, when {FIRST} are there already; all have sent a message, loaded the package and wait. Of "
+    "a process: its USS, which is the memory that would be free if it ended (Private_Clean + Private_Dirty in "
+    "`smaps_rollup`). Of what lives inside the process: how much that grows, dirty shared pages included, for the "
+    "isolates' shared memory is mapped once by each interpreter and so does not count as private. No spare interpreters "
+    "are kept meanwhile.",
+    {"uss": Metric("MB")},
+    rounds=3,
+)
+
+
+def private(process: int | str = "self", *, shared: bool = False) -> float:
+    """Return the memory in MB that only this process has; with what it shares, perhaps with itself, if told so."""
+    kinds = ("Private_Clean:", "Private_Dirty:", *(("Shared_Dirty:",) if shared else ()))
+    with open(f"/proc/{process}/smaps_rollup") as file:
+        return sum(int(line.split()[1]) for line in file if line.startswith(kinds)) / 1024 * 1.048576
+
+
+def settled(look: Callable[[], float]) -> float:
+    """Return a figure when it has stopped changing: threads that start or end may take a while."""
+    before = look()
+    for _ in range(50):
+        gc.collect()
+        time.sleep(0.1)
+        after = look()
+        if abs(after - before) < 0.05:
+            break
+        before = after
+    return after
+
+
+def grown(start: Callable[[], None]) -> float:
+    """Return the MB by which this process grows with each worker that is started in it."""
+
+    def look() -> float:
+        return private(shared=True)
+
+    for _ in range(FIRST):
+        start()
+    before = settled(look)
+    for _ in range(MORE):
+        start()
+    return (settled(look) - before) / MORE
+
+
+def live(hello: Any, package: str) -> None:
+    """Load a package, say so, and wait."""
+    from subiso import ReceivePort
+
+    if package:
+        __import__(package)
+    with ReceivePort() as port:
+        hello.send(port.send_port)
+        port.receive()
+
+
+@question.opponent("subiso")
+def isolate(effort: Effort) -> Cases:
+    from subiso import Isolate, ReceivePort, configure
+
+    configure(spares=0)
+    cases = {}
+    for name, package in LOADED.items():
+        isolates = []
+        with ReceivePort() as hello:
+
+            def start(package: str = package, hello: ReceivePort[Any] = hello, isolates: list[Any] = isolates) -> None:
+                one = Isolate.spawn(live, hello.send_port, package, fresh=True)
+                isolates.append((one, hello.receive(60)))
+
+            cases[name] = {"uss": grown(start)}
+            for one, port in isolates:
+                port.send(None)
+                one.join()
+    return cases
+
+
+def live_in_process(hello: Any, package: str) -> None:
+    """Load a package, say so, and wait."""
+    if package:
+        __import__(package)
+    hello.send(os.getpid())
+    hello.recv()
+
+
+def processes(method: str) -> Cases:
+    """Measure processes that are started in one way."""
+    context = multiprocessing.get_context(method)
+    cases = {}
+    for name, package in LOADED.items():
+        started = []
+        for _ in range(FIRST + MORE):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=live_in_process, args=(theirs, package))
+            process.start()
+            started.append((process, ours, ours.recv()))
+        uss = [settled(lambda number=number: private(number)) for _, _, number in started[FIRST:]]
+        cases[name] = {"uss": sum(uss) / MORE}
+        for process, ours, _ in started:
+            ours.send(None)
+            process.join()
+    return cases
+
+
+@question.opponent("process (spawn)")
+def spawned(effort: Effort) -> Cases:
+    return processes("spawn")
+
+
+@question.opponent("process (forkserver)")
+def forkserver(effort: Effort) -> Cases:
+    return processes("forkserver")
+
+
+@question.opponent("concurrent.interpreters")
+def interpreter(effort: Effort) -> Cases:
+    need("concurrent.interpreters")
+    from concurrent import interpreters
+
+    others = []
+
+    def start() -> None:
+        there, back, other = interpreters.create_queue(), interpreters.create_queue(), interpreters.create()
+        other.prepare_main(there=there, back=back)
+        one = threading.Thread(target=other.exec, args=("back.put(1); there.get()",))
+        one.start()
+        back.get()
+        others.append((there, one))
+
+    cases = {"bare": {"uss": grown(start)}}  # it can load neither package
+    for there, one in others:
+        there.put(None)
+        one.join()
+    return cases
+
+
+@question.opponent("thread")
+def thread(effort: Effort) -> Cases:
+    waiting: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def start() -> None:
+        threading.Thread(target=waiting.get).start()
+
+    uss = grown(start)
+    for _ in range(FIRST + MORE):
+        waiting.put(None)
+    return {name: {"uss": uss} for name in LOADED}  # packages are loaded once for all
+
+
+@question.answers
+def answer(results: Results) -> str:
+    ours, theirs = (results.median(name, "msgspec", "uss") for name in ("subiso", "process (spawn)"))
+    return f"One more isolate with msgspec takes {ours:.1f} MB, one more process {theirs:.1f}"
