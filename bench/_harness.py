@@ -26,10 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROOT = Path(__file__).parent.parent
-QUESTIONS = (
-    "startup echo paced oneway typed stream buffers pool speedup memory runs idle oversubscribed kills "
-    "parse logs images parts"
-).split()
+QUESTIONS = ["startup", "echo", "paced", "oneway", "typed", "stream", "buffers", "pool", "speedup", "memory", "runs", "idle", "oversubscribed", "kills", "parse", "logs", "images", "parts"]
 LIMIT = 300  # seconds that one measurement may take: an upper bound, after which it counts as failed
 
 

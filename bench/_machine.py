@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench._harness import ROOT, cores
 
-PACKAGES = "msgspec numpy pillow loky mpire aiointerpreters interpreters-pep-734 pyperf".split()
+PACKAGES = ["msgspec", "numpy", "pillow", "loky", "mpire", "aiointerpreters", "interpreters-pep-734", "pyperf"]
 
 
 def header() -> dict[str, object]:

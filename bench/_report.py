@@ -1,8 +1,9 @@
 """The page."""
 
+from collections.abc import Iterator
+
 from bench._figures import Results
 from bench._harness import Question
-from collections.abc import Iterator
 
 
 def rows(question: Question, results: Results, case: str) -> Iterator[list[str]]:

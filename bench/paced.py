@@ -7,7 +7,7 @@ import time
 
 from bench import _channels
 from bench._channels import Channel
-from bench._figures import Cases, Figures, Results, percentiles
+from bench._figures import Cases, Figures, percentiles
 from bench._harness import Effort, Metric, Question, need, timed
 from bench._messages import Tick
 from bench._plain import PlainTick

@@ -7,7 +7,7 @@ from functools import partial
 from bench._figures import Cases, Results, percentiles
 from bench._harness import Effort, Metric, Question, timed
 from bench._hello import negate
-from bench._opponents import POOLS, Pool
+from bench._opponents import POOLS
 
 WORKERS = 2
 SUBMIT = "submit one, wait for it"

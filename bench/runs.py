@@ -1,0 +1,65 @@
+"""Does a run leave memory behind?"""
+
+import gc
+import os
+import threading
+
+from bench._figures import Cases, Results
+from bench._harness import Effort, Metric, Question, need
+from bench._hello import echo
+
+LOOKS = (200, 1000, 2000, 5000, 10_000)
+
+question = Question(
+    "runs",
+    "Memory after thousands of runs",
+    "The resident memory of the program, its threads and its descriptors after so many `Isolate.run`, one after the other, that "
+    "return a dict; and after as many interpreters of the standard library's, made, called and closed.",
+    {
+        "memory": Metric("MB", compare=False),
+        "threads": Metric("", compare=False),
+        "descriptors": Metric("", compare=False),
+    },
+    rounds=1,
+)
+
+
+def held() -> dict[str, float]:
+    """Return what the process holds."""
+    gc.collect()
+    with open("/proc/self/statm") as file:
+        memory = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return {"memory": memory, "threads": threading.active_count(), "descriptors": len(os.listdir("/proc/self/fd"))}
+
+
+@question.opponent("subiso")
+def isolate(effort: Effort) -> Cases:
+    from subiso import Isolate
+
+    cases = {}
+    for number in range(1, effort(10_000, 200) + 1):
+        assert Isolate.run(echo, {"number": number}).result() == {"number": number}
+        if number in LOOKS:
+            cases[f"after {number:,}"] = held()
+    return cases
+
+
+@question.opponent("concurrent.interpreters")
+def interpreter(effort: Effort) -> Cases:
+    need("concurrent.interpreters")
+    from concurrent import interpreters
+
+    cases = {}
+    for number in range(1, effort(2000, 5) + 1):
+        one = interpreters.create()
+        assert one.call(echo, {"number": number}) == {"number": number}
+        one.close()
+        if number in LOOKS:
+            cases[f"after {number:,}"] = held()
+    return cases
+
+
+@question.answers
+def answer(results: Results) -> str:
+    grown = results.median("subiso", "after 10,000", "memory") - results.median("subiso", "after 1,000", "memory")
+    return f"From the 1,000th run to the 10,000th, memory grows by {grown:+.1f} MB"

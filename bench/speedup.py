@@ -1,0 +1,67 @@
+"""How much more do n workers do than one?"""
+
+import time
+from functools import partial
+
+from bench._figures import Cases, Results
+from bench._harness import Effort, Metric, Question, cores
+from bench._loads import installed, repeat
+from bench._opponents import POOLS, Pool
+
+NAMES = ("subiso", "ProcessPoolExecutor (spawn)", "ThreadPoolExecutor", "InterpreterPoolExecutor")
+MOST = max(2, cores())
+
+question = Question(
+    "speedup",
+    "Speed-up from one worker to as many as there are processors",
+    "A worker repeats a piece of work for half a second, alone; then several at once each do the same. The gain is how many "
+    "times as much is done in the same time. The rate is that of one worker alone, in pieces of work a second.",
+    {"gain": Metric("×", lower_is_better=False), "rate": Metric("per s", lower_is_better=False, compare=False)},
+)
+
+
+def seconds_for(pool: Pool, name: str, times: int, workers: int) -> float:
+    """Return how long it takes until so many workers have each done it so many times."""
+    begin = time.perf_counter()
+    list((pool.map_singly or pool.map)(partial(repeat, name), [times] * workers))
+    return time.perf_counter() - begin
+
+
+def gains(name: str, opponent: str, effort: Effort) -> Cases:
+    """Measure one work, with 2 to as many workers as there are processors."""
+    cases: Cases = {}
+    for workers in sorted({2, MOST} | {number for number in (4, 8, 16, 32) if number < MOST}):
+        with POOLS[opponent](workers) as pool:
+            for _ in range(3):
+                seconds_for(pool, name, 1, workers * 2)  # everybody has loaded it
+            times = max(1, int(effort(0.5, 0.01) / (seconds_for(pool, name, 3, 1) / 3)))
+            before = seconds_for(pool, name, times, 1)
+            together = seconds_for(pool, name, times, workers)
+            after = seconds_for(pool, name, times, 1)
+        alone = (before + after) / 2
+        cases[f"{name}, {workers} workers"] = {"gain": workers * alone / together, "rate": times / alone}
+    return cases
+
+
+def measure(opponent: str, effort: Effort) -> Cases:
+    """Measure all works that this opponent can do."""
+    cases: Cases = {}
+    for name in installed():
+        if opponent == "InterpreterPoolExecutor" and name not in ("pure Python", "json", "re"):
+            continue  # it cannot load them
+        cases |= gains(name, opponent, effort)
+    return cases
+
+
+for _name in NAMES:
+    question.opponent(_name)(partial(measure, _name))
+
+
+@question.answers
+def answer(results: Results) -> str:
+    ours = [
+        results.median("subiso", f"{name}, 2 workers", "gain")
+        for name in ("pure Python", "json", "re", "msgspec", "numpy")
+    ]
+    theirs = results.median("ThreadPoolExecutor", "pure Python, 2 workers", "gain")
+    return f"Two isolates do {min(ours):.1f} to {max(ours):.1f} times as much as one; two threads {theirs:.1f}"
