@@ -73,11 +73,14 @@ def mpire(workers: int) -> Opened:
     need("mpire")
     from mpire import WorkerPool
 
+    def wrapped(items: Iterable[Any]) -> list[Any]:
+        return [(item,) if isinstance(item, (list, tuple, str)) else item for item in items]  # it would unpack these
+
     with WorkerPool(workers, start_method="spawn", keep_alive=True) as pool:
         yield Pool(
             lambda function, *args: pool.apply(function, args),
-            lambda function, items: pool.map(function, items),
-            lambda function, items: pool.imap(function, items, chunk_size=1),
+            lambda function, items: pool.map(function, wrapped(items)),
+            lambda function, items: pool.imap(function, wrapped(items), chunk_size=1),
         )
 
 

@@ -14,7 +14,7 @@ MOST = max(2, cores())
 question = Question(
     "speedup",
     "Speed-up from one worker to as many as there are processors",
-    "A worker repeats a piece of work for half a second, alone; then several at once each do the same. The gain is how many "
+    "A worker repeats a piece of work for 0.4 s, alone; then several at once each do the same. The gain is how many "
     "times as much is done in the same time. The rate is that of one worker alone, in pieces of work a second.",
     {"gain": Metric("×", lower_is_better=False), "rate": Metric("per s", lower_is_better=False, compare=False)},
 )
@@ -32,9 +32,9 @@ def gains(name: str, opponent: str, effort: Effort) -> Cases:
     cases: Cases = {}
     for workers in sorted({2, MOST} | {number for number in (4, 8, 16, 32) if number < MOST}):
         with POOLS[opponent](workers) as pool:
-            for _ in range(3):
-                seconds_for(pool, name, 1, workers * 2)  # everybody has loaded it
-            times = max(1, int(effort(0.5, 0.01) / (seconds_for(pool, name, 3, 1) / 3)))
+            seconds_for(pool, name, 2, workers)
+            times = max(1, int(effort(0.4, 0.01) / (seconds_for(pool, name, 3, 1) / 3)))
+            seconds_for(pool, name, max(1, times // 2), workers)  # long enough that everybody comes, and loads it
             before = seconds_for(pool, name, times, 1)
             together = seconds_for(pool, name, times, workers)
             after = seconds_for(pool, name, times, 1)

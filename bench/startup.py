@@ -22,7 +22,7 @@ question = Question(
     "library; the whole program is from its start to its end, as a shell sees it. Warm: the next workers of a program, each "
     "started when the last one has ended; isolates' interpreters are then used again.",
     {"p50": Metric("ms")},
-    rounds=7,
+    rounds=5,
 )
 
 PROGRAMS = {
@@ -84,7 +84,7 @@ def cold(name: str, effort: Effort) -> Cases:
     )
     cases: Cases = {COLD: {}, IMPORTED: {}, PROGRAM: {}}
     found: dict[str, list[float]] = {case: [] for case in cases}
-    for number in range(effort(4, 1) + 1):
+    for number in range(effort(3, 1) + 1):
         before = time.perf_counter()
         outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         whole = time.perf_counter() - before
