@@ -1,7 +1,7 @@
 """Measures, and writes the page: ``python -m bench [--quick] [--python PYTHON] [QUESTION ...]``.
 
-``python -m bench report`` writes docs/benchmarks.md and its pictures again from the results that are kept. The exit code
-is 1 if a measurement failed.
+``python -m bench report`` writes docs/benchmarks.md and its pictures again from the results that are kept. The exit
+code is 1 if a measurement failed.
 """
 
 import argparse

@@ -26,7 +26,26 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROOT = Path(__file__).parent.parent
-QUESTIONS = ["startup", "echo", "paced", "oneway", "typed", "stream", "buffers", "pool", "speedup", "memory", "runs", "idle", "oversubscribed", "kills", "parse", "logs", "images", "parts"]
+QUESTIONS = [
+    "startup",
+    "echo",
+    "paced",
+    "oneway",
+    "typed",
+    "stream",
+    "buffers",
+    "pool",
+    "speedup",
+    "memory",
+    "runs",
+    "idle",
+    "oversubscribed",
+    "kills",
+    "parse",
+    "logs",
+    "images",
+    "parts",
+]
 LIMIT = 300  # seconds that one measurement may take: an upper bound, after which it counts as failed
 
 
@@ -53,6 +72,16 @@ class Metric(NamedTuple):
     compare: bool = True  # whether a ratio says something
 
 
+class Panel(NamedTuple):
+    """A part of a picture that has a bar for each opponent."""
+
+    case: str
+    metric: str
+    heading: str = ""  # the case, if not given
+    log: bool = True
+    keep_order: bool = False  # that of the opponents, otherwise the best is at the top
+
+
 type Measure = Callable[[Effort], Cases]
 type Plot = Callable[[Results, Figure], None]
 
@@ -70,7 +99,8 @@ class Question:
     opponents: dict[str, Measure] = field(default_factory=dict)
     parts: list[str] = field(default_factory=list)  # not opponents: what it is made of, to show what bounds it
     answer: Callable[[Results], str] = field(default=lambda results: "")
-    plot: "Plot | None" = None
+    panels: list[Panel] = field(default_factory=list)
+    plot: "Plot | None" = None  # draws something else than bars
 
     def opponent(self, name: str, *, part: bool = False) -> Callable[[Measure], Measure]:
         """Decorate the function that measures one opponent, in a process of its own."""

@@ -1,4 +1,4 @@
-"""The operations that `bench.parts` has pyperf time: each of these returns one, or None where this Python has it not."""
+"""The operations that pyperf times for `bench.parts`: each function returns one, or None where this Python has none."""
 
 import importlib
 import os

@@ -6,16 +6,17 @@ from functools import partial
 from typing import Any
 
 from bench._figures import Cases
-from bench._harness import Effort, Metric, Question, cores
+from bench._harness import Effort, Metric, Panel, Question, cores
 from bench._opponents import POOLS
 
 WHOLE, AGAIN = "from making the pool to the last result", "the same again, in the same pool"
 ALONE = "one after the other"
+PANELS = [Panel(WHOLE, "seconds", log=False), Panel(AGAIN, "seconds", log=False)]
 METRICS = {"seconds": Metric("s")}
 WORKERS = max(2, cores())
 METHOD = (
-    f"{WORKERS} workers, and once without any. The first time includes making the pool, starting its workers and what they import; "
-    "the second is the same again in the same pool."
+    f"{WORKERS} workers, and once without any. The first time includes making the pool, starting its workers and what "
+    "they import; the second is the same again in the same pool."
 )
 
 

@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import shared_memory
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bench._figures import Cases, Results
 from bench._harness import Effort, Metric, Question, need, timed
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SIZES = {
     "1 kB": 1_000,
@@ -27,12 +30,13 @@ SENT, TRANSFERRED, COPIED = "subiso, sent", "subiso, handed over", "subiso, copi
 question = Question(
     "buffers",
     "Arrays of 1 kB to 1 GB, sent, shared, handed over",
-    "Until the receiver has the array, has read its first and last byte and has said so. Sent: a numpy array of bytes as an "
-    "ordinary message. Handed over: a `Buffer` that has the array in it; the receiver sends back the same one, so a figure is "
-    "of half such a trip. Copied and handed over: `Transferable(array)`, its construction included, materialized at the other "
-    "side. Shared, for the others: `shared_memory` that is made, filled and opened by name each time, or a `memoryview` of the "
-    "sender's memory through an interpreters' queue, which the sender must keep alive. The parts are numpy's copy of the "
-    "array into memory that was used before, and into fresh memory.",
+    "Until the receiver has the array, has read its first and last byte and has said so. Sent: a numpy array of "
+    "bytes as an ordinary message. Handed over: a `Buffer` that has the array in it; the receiver sends back the "
+    "same one, so a figure is of half such a trip. Copied and handed over: `Transferable(array)`, its construction "
+    "included, materialized at the other side. Shared, for the others: `shared_memory` that is made, filled and "
+    "opened by name each time, or a `memoryview` of the sender's memory through an interpreters' queue, which the "
+    "sender must keep alive. The parts are numpy's copy of the array into memory that was used before, and into "
+    "fresh memory.",
     {"p50": Metric("µs")},
     rounds=3,
     ours=SENT,
@@ -299,3 +303,33 @@ def answer(results: Results) -> str:
     return (
         f"256 MB are handed over in {handed:.0f} µs and sent in {sent:.0f} ms; pickled to a process in {piped:.0f} ms"
     )
+
+
+@question.draws
+def plot(results: Results, figure: "Figure") -> None:
+    from bench import _plots
+
+    _plots.size(figure, 4.2)
+    axes = figure.add_subplot()
+    looks = {
+        TRANSFERRED: (_plots.OURS, "-"),
+        SENT: (_plots.OURS, "--"),
+        COPIED: (_plots.OURS, ":"),
+        "Pipe (spawn)": (_plots.RED, "-"),
+        "mp.Queue (spawn)": (_plots.ORANGE, "-"),
+        "shared_memory (spawn)": (_plots.PINK, "-"),
+        "interpreters.Queue": (_plots.GREEN, "-"),
+        "thread": (_plots.FAINT, "-"),
+        "copy into used memory": (_plots.OTHERS, "-"),
+    }
+    series = []
+    for name, (colour, style) in looks.items():
+        sizes = [size for size in SIZES if results.spread(name, size, "p50")]
+        if sizes:
+            ys = [results.median(name, size, "p50") / 1e6 for size in sizes]
+            series.append(_plots.Line(name, [SIZES[size] for size in sizes], ys, colour, style))
+    figure.subplots_adjust(left=0.09, right=0.7, bottom=0.08, top=0.82)
+    _plots.lines(axes, series)
+    axes.set_xticks(list(SIZES.values()), list(SIZES))
+    ticks = [10.0**power for power in range(-6, 2) if axes.get_ylim()[0] <= 10.0**power <= axes.get_ylim()[1]]
+    axes.set_yticks(ticks, [_plots.human(tick, "s").replace(".00", "") for tick in ticks])

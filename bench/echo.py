@@ -6,15 +6,17 @@ from contextlib import AbstractContextManager
 from bench import _channels
 from bench._channels import Channel
 from bench._figures import Cases, Results, percentiles
-from bench._harness import Effort, Metric, Question, need, timed
+from bench._harness import Effort, Metric, Panel, Question, need, timed
 from bench._messages import SMALL, Tick, untyped
 
 question = Question(
     "echo",
     "A message there and back, flat out",
-    "The next message leaves when the last one is back. The small typed message has an int and a str: a Struct through a "
-    "typed port, which checks it, and a dataclass, pickled, with the others; the thread hands over the object itself.",
+    "The next message leaves when the last one is back. The small typed message has an int and a str: a Struct "
+    "through a typed port, which checks it, and a dataclass, pickled, with the others; the thread hands over the "
+    "object itself.",
     {"p50": Metric("µs"), "p99": Metric("µs")},
+    panels=[Panel(SMALL, "p50"), Panel("1 kB of bytes", "p50"), Panel("1 MB of bytes", "p50")],
 )
 
 type Open = Callable[[], AbstractContextManager[Channel]]

@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from bench._figures import Cases, Results
-from bench._harness import Effort, Metric, Question, need
+from bench._harness import Effort, Metric, Panel, Question, need
+
+CASE = "100 workers, 10 s"
 
 question = Question(
     "idle",
     "A hundred workers that wait",
-    "The processor time that 100 workers use in 10 s, all together, while each waits for a message: isolates on a port, processes on "
-    "a pipe, threads and interpreters on their queues.",
+    "The processor time that 100 workers use in 10 s, all together, while each waits for a message: isolates on a "
+    "port, processes on a pipe, threads and interpreters on their queues.",
     {"cpu": Metric("ms")},
     rounds=2,
+    panels=[Panel(CASE, "cpu", "processor time of 100 workers in 10 s")],
 )
-CASE = "100 workers, 10 s"
 
 
 def used(effort: Effort, processes: list[int]) -> Cases:

@@ -13,10 +13,11 @@ COUNT = 48
 question = Question(
     "images",
     "Images made small with Pillow",
-    f"{COUNT} JPEG files of 2000 by 1500 are opened, turned, made 400 wide and saved. Pillow lets go of the GIL in most of this, so threads gain, "
-    f"too; the standard library's interpreters cannot load it. {_workloads.METHOD}",
+    f"{COUNT} JPEG files of 2000 by 1500 are opened, turned, made 400 wide and saved. Pillow lets go of the GIL in "
+    f"most of this, so threads gain, too; the standard library's interpreters cannot load it. {_workloads.METHOD}",
     _workloads.METRICS,
     rounds=3,
+    panels=_workloads.PANELS,
 )
 
 

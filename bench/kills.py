@@ -6,18 +6,20 @@ from collections.abc import Callable
 from typing import Any
 
 from bench._figures import Cases, Results
-from bench._harness import Effort, Metric, Question
+from bench._harness import Effort, Metric, Panel, Question
+
+LOOP, SWALLOW = "a loop", "a loop that catches everything"
 
 question = Question(
     "kills",
     "Stopping busy code",
-    "From `kill` until `join` returns: of a loop, and of a loop that catches whatever is raised and goes on. A process is killed "
-    "by a signal (SIGKILL), at which its `finally` blocks do not run; an isolate's do. Threads and the standard library's interpreters "
-    "cannot be stopped.",
+    "From `kill` until `join` returns: of a loop, and of a loop that catches whatever is raised and goes on. A "
+    "process is killed by a signal (SIGKILL), at which its `finally` blocks do not run; an isolate's do. Threads and "
+    "the standard library's interpreters cannot be stopped.",
     {"p50": Metric("ms"), "p99": Metric("ms")},
     rounds=3,
+    panels=[Panel(LOOP, "p50", log=False), Panel(SWALLOW, "p50", log=False)],
 )
-LOOP, SWALLOW = "a loop", "a loop that catches everything"
 
 
 def loop(hello: Any) -> None:

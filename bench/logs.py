@@ -1,5 +1,7 @@
 """A real workload: a log of JSON lines aggregated."""
 
+import itertools
+import json
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -13,11 +15,27 @@ LINES, CHUNKS = 200_000, 64
 question = Question(
     "logs",
     "A log of JSON lines aggregated",
-    f"A file of {LINES:,} lines (some 40 MB), each a JSON object of a web server's, is aggregated: requests, bytes and the slowest by "
-    f"path and status. A task is one of {CHUNKS} parts of the file, told by its position; json is the standard library's. {_workloads.METHOD}",
+    f"A file of {LINES:,} lines (some 40 MB), each a JSON object of a web server's, is aggregated: requests, bytes "
+    f"and the slowest by path and status. A task is one of {CHUNKS} parts of the file, told by its position; json is "
+    f"the standard library's. {_workloads.METHOD}",
     _workloads.METRICS,
     rounds=3,
+    panels=_workloads.PANELS,
 )
+
+
+def _line(number: int) -> str:
+    entry = {
+        "time": f"2026-01-{number % 28 + 1:02}T12:00:{number % 60:02}Z",
+        "path": f"/items/{number * 7919 % 97}",
+        "status": (200, 200, 200, 304, 404, 500)[number % 6],
+        "bytes": number * 31 % 50_000,
+        "seconds": number * 17 % 1000 / 1000,
+        "agent": "Mozilla/5.0 (X11; Linux x86_64)",
+        "tags": ["web", f"eu-{number % 4}"],
+        "user": {"id": number % 5000, "new": number % 9 == 0},
+    }
+    return json.dumps(entry) + "\n"
 
 
 @cache
@@ -27,21 +45,13 @@ def log_of(lines: int) -> str:
     if not path.exists():
         partial = path.with_suffix(".partial")
         with partial.open("w") as file:
-            for number in range(lines):
-                file.write(
-                    f'{{"time": "2026-01-{number % 28 + 1:02}T12:00:{number % 60:02}Z", "path": "/items/{number * 7919 % 97}", '
-                    f'"status": {(200, 200, 200, 304, 404, 500)[number % 6]}, "bytes": {number * 31 % 50_000}, '
-                    f'"seconds": {number * 17 % 1000 / 1000}, "agent": "Mozilla/5.0 (X11; Linux x86_64)", '
-                    f'"tags": ["web", "eu-{number % 4}"], "user": {{"id": {number % 5000}, "new": {str(number % 9 == 0).lower()}}}}}\n'
-                )
+            file.writelines(map(_line, range(lines)))
         partial.rename(path)
     return str(path)
 
 
 def aggregate(part: tuple[str, int, int]) -> dict[str, tuple[int, int, float]]:
     """Return requests, bytes and the longest by path and status, of the lines that begin in a part of a file."""
-    import json
-
     path, start, end = part
     found: dict[str, tuple[int, int, float]] = {}
     with open(path, "rb") as file:
@@ -61,7 +71,7 @@ def parts(effort: Effort) -> list[tuple[str, int, int]]:
     path = log_of(effort(LINES, 2000))
     size = Path(path).stat().st_size
     bounds = [size * number // CHUNKS for number in range(CHUNKS + 1)]
-    return [(path, start, end) for start, end in zip(bounds, bounds[1:], strict=False)]
+    return [(path, start, end) for start, end in itertools.pairwise(bounds)]
 
 
 def check(results: list[dict[str, tuple[int, int, float]]]) -> object:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bench._figures import Cases, Results
-from bench._harness import Effort, Metric, Question, need
+from bench._harness import Effort, Metric, Panel, Question, need
 
 LOADED = {"bare": "", "msgspec": "msgspec", "numpy": "numpy"}
 FIRST, MORE = 2, 4  # workers that are there before it counts, and those that count
@@ -18,13 +18,14 @@ FIRST, MORE = 2, 4  # workers that are there before it counts, and those that co
 question = Question(
     "memory",
     "Memory of one more worker",
-    f"What {MORE} more workers take, each, when {FIRST} are there already; all have sent a message, loaded the package and wait. Of "
-    "a process: its USS, which is the memory that would be free if it ended (Private_Clean + Private_Dirty in "
-    "`smaps_rollup`). Of what lives inside the process: how much that grows, dirty shared pages included, for the "
-    "isolates' shared memory is mapped once by each interpreter and so does not count as private. No spare interpreters "
-    "are kept meanwhile.",
+    f"What {MORE} more workers take, each, when {FIRST} are there already; all have sent a message, loaded the "
+    "package and wait. Of a process: its USS, which is the memory that would be free if it ended (Private_Clean + "
+    "Private_Dirty in `smaps_rollup`). Of what lives inside the process: how much that grows, dirty shared pages "
+    "included, for the isolates' shared memory is mapped once by each interpreter and so does not count as private. "
+    "No spare interpreters are kept meanwhile.",
     {"uss": Metric("MB")},
     rounds=3,
+    panels=[Panel(name, "uss", name if name == "bare" else f"with {name}", log=False) for name in LOADED],
 )
 
 

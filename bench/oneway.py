@@ -9,17 +9,20 @@ from collections.abc import Callable
 from typing import Any
 
 from bench._figures import Cases, Results
-from bench._harness import Effort, Metric, Question, need
+from bench._harness import Effort, Metric, Panel, Question, need
 from bench._messages import SMALL, Tick
 from bench._plain import NUMBERED, put_all, send_all
+
+BYTES = "1 kB of bytes"
 
 question = Question(
     "oneway",
     "Messages one way",
     "One side sends as fast as it can, the other receives; it counts until the last one is received. The small typed "
-    "message is a Struct through a typed port, and a dataclass, pickled, with the others; the thread hands over the objects "
-    "themselves.",
+    "message is a Struct through a typed port, and a dataclass, pickled, with the others; the thread hands over the "
+    "objects themselves.",
     {"rate": Metric("per s", lower_is_better=False)},
+    panels=[Panel(SMALL, "rate", "small typed messages"), Panel(BYTES, "rate", "1 kB of bytes")],
 )
 
 

@@ -1,14 +1,18 @@
 """Does the spin of those who wait take anything from those who work?"""
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench._figures import Cases, Results
 from bench._harness import Effort, Metric, Question, cores
 from bench._hello import negate
 from bench._loads import repeat
 
-ECHOES, ECHOES_AND_WORK, WORK, MAP = (
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SPINNING, STILL = "with the spin", "without"
+CASES = ECHOES, ECHOES_AND_WORK, WORK, MAP = (
     "pairs that echo",
     "echoes beside busy isolates",
     "the busy isolates beside echoes",
@@ -18,14 +22,14 @@ ECHOES, ECHOES_AND_WORK, WORK, MAP = (
 question = Question(
     "oversubscribed",
     "More busy isolates than processors",
-    "A thread that waits for a message first looks for it for some microseconds, the spin. Where there are more busy isolates "
-    "than processors that time belongs to others. So the same is done with the spin and without it: twice as many pairs of "
-    "isolates as there are processors, one of each pair sending and waiting, the other echoing; half as many pairs beside as many isolates that "
-    "compute; a `map` in a pool of four isolates for each processor. The ratio is how much is done with the spin for each thing that is "
-    "done without.",
+    "A thread that waits for a message first looks for it for some microseconds, the spin. Where there are more busy "
+    "isolates than processors that time belongs to others. So the same is done with the spin and without it: twice "
+    "as many pairs of isolates as there are processors, one of each pair sending and waiting, the other echoing; "
+    "half as many pairs beside as many isolates that compute; a `map` in a pool of four isolates for each processor. "
+    "The ratio is how much is done with the spin for each thing that is done without.",
     {"rate": Metric("per s", lower_is_better=False)},
     rounds=7,
-    ours="with the spin",
+    ours=SPINNING,
 )
 
 
@@ -125,12 +129,12 @@ def measure(effort: Effort, spin: bool) -> Cases:
     }
 
 
-@question.opponent("with the spin")
+@question.opponent(SPINNING)
 def spinning(effort: Effort) -> Cases:
     return measure(effort, True)
 
 
-@question.opponent("without")
+@question.opponent(STILL)
 def not_spinning(effort: Effort) -> Cases:
     return measure(effort, False)
 
@@ -138,10 +142,26 @@ def not_spinning(effort: Effort) -> Cases:
 @question.answers
 def answer(results: Results) -> str:
     ratios = {}
-    for case in (ECHOES, ECHOES_AND_WORK, WORK, MAP):
-        found = results.ratio(("with the spin", case, "rate"), ("without", case, "rate"))
+    for case in CASES:
+        found = results.ratio((SPINNING, case, "rate"), (STILL, case, "rate"))
         ratios[case] = found.median if found else 1.0
     least = min(ratios.values())
     if least < 0.97:
-        return f"With more busy isolates than processors, the spin costs up to {(1 - least) * 100:.0f} % ({min(ratios, key=ratios.__getitem__)})"
-    return "With more busy isolates than processors, the spin takes nothing from anyone"
+        worst = min(ratios, key=ratios.__getitem__)
+        return f"More busy isolates than processors: the spin costs up to {(1 - least) * 100:.0f} % ({worst})"
+    return "More busy isolates than processors: the spin takes nothing from anyone"
+
+
+@question.draws
+def plot(results: Results, figure: "Figure") -> None:
+    from bench import _plots
+
+    _plots.size(figure, 1.9)
+    axes = figure.add_subplot()
+    ratios = {case: results.ratio((SPINNING, case, "rate"), (STILL, case, "rate")) for case in CASES}
+    found = {case: ratio for case, ratio in ratios.items() if ratio}
+    colours = [_plots.OURS] * len(found)
+    _plots.labelled_bars(axes, list(found), list(found.values()), "×", colours, log=False)
+    axes.axvline(1, color=_plots.TEXT, linewidth=1)
+    axes.set_title("how much is done with the spin, for each thing done without it", pad=8)
+    figure.subplots_adjust(left=0.32, right=0.95, bottom=0.05)

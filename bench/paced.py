@@ -8,7 +8,7 @@ import time
 from bench import _channels
 from bench._channels import Channel
 from bench._figures import Cases, Figures, percentiles
-from bench._harness import Effort, Metric, Question, need, timed
+from bench._harness import Effort, Metric, Panel, Question, need, timed
 from bench._messages import Tick
 from bench._plain import PlainTick
 
@@ -18,10 +18,12 @@ SYNC, ASYNC = "threads that block", "asyncio"
 question = Question(
     "paced",
     "A message there and back, one every 5 ms",
-    "Both sides have gone to sleep before each message, so this is mostly the kernel waking a thread, twice. With asyncio "
-    "the loop sleeps in between: a port is awaited, a pipe is watched by `add_reader`, which is the quickest that it can be; "
-    "what knows no event loop waits in `to_thread`. The part is two threads that wake each other through an eventfd.",
+    "Both sides have gone to sleep before each message, so this is mostly the kernel waking a thread, twice. With "
+    "asyncio the loop sleeps in between: a port is awaited, a pipe is watched by `add_reader`, which is the quickest "
+    "that it can be; what knows no event loop waits in `to_thread`. The part is two threads that wake each other "
+    "through an eventfd.",
     {"p50": Metric("µs"), "p99": Metric("µs")},
+    panels=[Panel(SYNC, "p50", "in threads, median"), Panel(ASYNC, "p50", "in asyncio, median")],
 )
 
 

@@ -11,10 +11,11 @@ from bench._harness import Effort, Question
 question = Question(
     "parse",
     "The standard library parsed by `ast`",
-    "Each file of the standard library (tests and idlelib left out) is read and parsed, and its functions, classes and branches are "
-    f"counted; a task is a folder of files or some. {_workloads.METHOD}",
+    "Each file of the standard library (tests and idlelib left out) is read and parsed, and its functions, classes "
+    f"and branches are counted; a task is a folder of files or some. {_workloads.METHOD}",
     _workloads.METRICS,
     rounds=3,
+    panels=_workloads.PANELS,
 )
 
 

@@ -5,16 +5,20 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench._figures import Cases, Results
 from bench._harness import ROOT, Effort, Metric, Question, need
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 question = Question(
     "parts",
     "The parts that a message is made of",
-    "Single operations in one thread of one process, each repeated very often: that is what pyperf is for, and it runs these in "
-    "fresh processes of its own. They show what bounds the rest: nothing in Python that sends an encoded message is quicker than "
-    "encoding it.",
+    "Single operations in one thread of one process, each repeated very often: that is what pyperf is for, and it "
+    "runs these in fresh processes of its own. They show what bounds the rest: nothing in Python that sends an "
+    "encoded message is quicker than encoding it.",
     {"mean": Metric("µs", compare=False)},
     rounds=3,
 )
@@ -57,3 +61,15 @@ def pyperf(effort: Effort) -> Cases:
 def answer(results: Results) -> str:
     ours, theirs = (results.median("pyperf", title, "mean") for title in list(PARTS)[:2])
     return f"Encoding and decoding a small Struct takes {ours:.2f} µs, pickling a dataclass {theirs:.1f}"
+
+
+@question.draws
+def plot(results: Results, figure: "Figure") -> None:
+    from bench import _plots
+
+    found = {case: results.spread("pyperf", case, "mean") for case in results.cases()}
+    spreads = [spread for spread in found.values() if spread]
+    _plots.size(figure, 0.34 * len(found) + 0.3)
+    axes = figure.add_subplot()
+    _plots.labelled_bars(axes, list(found), spreads, "µs", [_plots.OTHERS] * len(found), log=False)
+    figure.subplots_adjust(left=0.45, right=0.95, bottom=0.04)

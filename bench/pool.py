@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from bench._figures import Cases, Results, percentiles
-from bench._harness import Effort, Metric, Question, timed
+from bench._harness import Effort, Metric, Panel, Question, timed
 from bench._hello import negate
 from bench._opponents import POOLS
 
@@ -16,12 +16,17 @@ OWN, SINGLY = "map 10,000, chunked by itself", "map 10,000, one at a time"
 question = Question(
     "pool",
     "A small task in a pool",
-    f"Pools of {WORKERS} workers, which have done something before. One task after the other, each waited for; then 10,000 "
-    "tasks by `map`, in chunks as the pool makes them unless told otherwise (ProcessPoolExecutor, InterpreterPoolExecutor and "
-    "loky: one at a time; isolates: some milliseconds' worth), and one at a time. A task changes the sign of a number. "
-    "aiointerpreters has no `map`; it gathers all.",
+    f"Pools of {WORKERS} workers, which have done something before. One task after the other, each waited for; then "
+    "10,000 tasks by `map`, in chunks as the pool makes them unless told otherwise (ProcessPoolExecutor, "
+    "InterpreterPoolExecutor and loky: one at a time; isolates: some milliseconds' worth), and one at a time. A task "
+    "changes the sign of a number. aiointerpreters has no `map`; it gathers all.",
     {"p50": Metric("µs"), "p99": Metric("µs"), "each": Metric("µs a task")},
-    rounds=5,
+    rounds=3,
+    panels=[
+        Panel(SUBMIT, "p50", "one task, waited for"),
+        Panel(OWN, "each", "map, as the pool chunks it"),
+        Panel(SINGLY, "each", "map, one at a time"),
+    ],
 )
 
 

@@ -2,11 +2,15 @@
 
 import time
 from functools import partial
+from typing import TYPE_CHECKING
 
 from bench._figures import Cases, Results
 from bench._harness import Effort, Metric, Question, cores
 from bench._loads import installed, repeat
 from bench._opponents import POOLS, Pool
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 NAMES = ("subiso", "ProcessPoolExecutor (spawn)", "ThreadPoolExecutor", "InterpreterPoolExecutor")
 MOST = max(2, cores())
@@ -65,3 +69,34 @@ def answer(results: Results) -> str:
     ]
     theirs = results.median("ThreadPoolExecutor", "pure Python, 2 workers", "gain")
     return f"Two isolates do {min(ours):.1f} to {max(ours):.1f} times as much as one; two threads {theirs:.1f}"
+
+
+@question.draws
+def plot(results: Results, figure: "Figure") -> None:
+    from bench import _plots
+
+    cases = results.cases("subiso")
+    _plots.size(figure, 0.42 * len(cases) + 0.7)
+    axes = figure.add_subplot()
+    colours = dict(zip(NAMES, (_plots.OURS, _plots.RED, _plots.FAINT, _plots.GREEN), strict=True))
+    shown = {"subiso": "isolates", NAMES[1]: "processes", NAMES[2]: "threads", NAMES[3]: NAMES[3]}
+    most = 2.0
+    for place, case in enumerate(cases):
+        axes.axhline(place, color="#E8EAED", linewidth=0.8)
+        for name in reversed(NAMES):
+            found = results.spread(name, case, "gain")
+            if found:
+                most = max(most, found.most)
+                axes.plot([found.least, found.most], [place] * 2, color=colours[name], linewidth=1.2, alpha=0.6)
+                size = 10 if name == "subiso" else 7
+                axes.plot([found.median], [place], "o", color=colours[name], markersize=size, markeredgecolor="white")
+    for number, name in enumerate(NAMES):
+        figure.text(0.18 + 0.2 * number, 0.02, f"● {shown[name]}", color=colours[name], fontweight="bold")
+    axes.set_yticks(range(len(cases)), [case.replace(", 2 workers", "") for case in cases])
+    axes.invert_yaxis()
+    axes.set_xlim(0, most * 1.05)
+    axes.axvline(1, color=_plots.FAINT, linewidth=1, linestyle=":")
+    axes.set_xlabel("times as much as one worker")
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(length=0)
+    figure.subplots_adjust(left=0.18, right=0.97, bottom=0.62 / figure.get_size_inches()[1])

@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from bench._figures import Cases, Results, percentiles
-from bench._harness import Effort, Metric, Question, Unavailable, need, timed
+from bench._harness import Effort, Metric, Panel, Question, Unavailable, need, timed
 from bench._hello import negate, say_hello
 
 COLD, IMPORTED, PROGRAM, WARM = "cold, import included", "cold", "whole program", "warm"
@@ -18,11 +18,15 @@ COLD, IMPORTED, PROGRAM, WARM = "cold, import included", "cold", "whole program"
 question = Question(
     "startup",
     "Starting a worker",
-    "Cold: a new program's first worker, until its first message or result is there, with and without the import of the "
-    "library; the whole program is from its start to its end, as a shell sees it. Warm: the next workers of a program, each "
-    "started when the last one has ended; isolates' interpreters are then used again.",
+    "Cold: a new program's first worker, until its first message or result is there, with and without the import of "
+    "the library; the whole program is from its start to its end, as a shell sees it. Warm: the next workers of a "
+    "program, each started when the last one has ended; isolates' interpreters are then used again.",
     {"p50": Metric("ms")},
     rounds=5,
+    panels=[
+        Panel(WARM, "p50", "the next ones, warm"),
+        Panel(COLD, "p50", "the first one, import included"),
+    ],
 )
 
 PROGRAMS = {
@@ -36,18 +40,24 @@ PROGRAMS = {
     ),
     "process (spawn)": (
         "import multiprocessing; context = multiprocessing.get_context('spawn')",
-        "ours, theirs = context.Pipe(); one = context.Process(target=say_hello, args=(theirs,)); one.start(); ours.recv(); "
-        "end = clock(); one.join()",
+        (
+            "ours, theirs = context.Pipe(); one = context.Process(target=say_hello, args=(theirs,)); one.start(); "
+            "ours.recv(); end = clock(); one.join()"
+        ),
     ),
     "process (forkserver)": (
         "import multiprocessing; context = multiprocessing.get_context('forkserver')",
-        "ours, theirs = context.Pipe(); one = context.Process(target=say_hello, args=(theirs,)); one.start(); ours.recv(); "
-        "end = clock(); one.join()",
+        (
+            "ours, theirs = context.Pipe(); one = context.Process(target=say_hello, args=(theirs,)); one.start(); "
+            "ours.recv(); end = clock(); one.join()"
+        ),
     ),
     "ProcessPoolExecutor (spawn)": (
         "from concurrent.futures import ProcessPoolExecutor; import multiprocessing",
-        "with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool: "
-        "pool.submit(negate, 1).result(); end = clock()",
+        (
+            "with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool: "
+            "pool.submit(negate, 1).result(); end = clock()"
+        ),
     ),
     "InterpreterPoolExecutor": (
         "from concurrent.futures import InterpreterPoolExecutor",
@@ -63,14 +73,18 @@ PROGRAMS = {
     ),
     "thread": (
         "import threading, queue",
-        "port = type('Port', (queue.SimpleQueue,), {'send': queue.SimpleQueue.put})(); "
-        "threading.Thread(target=say_hello, args=(port,)).start(); port.get(); end = clock()",
+        (
+            "port = type('Port', (queue.SimpleQueue,), {'send': queue.SimpleQueue.put})(); "
+            "threading.Thread(target=say_hello, args=(port,)).start(); port.get(); end = clock()"
+        ),
     ),
     "aiointerpreters": (
         "import asyncio; from aiointerpreters.runner import Runner",
-        "async def main():\n"
-        "    with Runner(workers=1).start() as one: await one.run(negate, 1); return clock()\n"
-        "end = asyncio.run(main())",
+        (
+            "async def main():\n"
+            "    with Runner(workers=1).start() as one: await one.run(negate, 1); return clock()\n"
+            "end = asyncio.run(main())"
+        ),
     ),
 }
 

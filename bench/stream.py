@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from bench._figures import Cases, Results
-from bench._harness import Effort, Metric, Question
+from bench._harness import Effort, Metric, Panel, Question
 
 BOUND = 1000  # items that may wait
 ITEMS = "numbers, 1000 of which may wait"
@@ -16,9 +16,10 @@ ITEMS = "numbers, 1000 of which may wait"
 question = Question(
     "stream",
     "A generator in a worker",
-    f"Numbers that a generator yields in a worker, at most {BOUND} of which may wait to be taken: `Isolate.stream`, and bounded "
-    "queues that are filled by a process and by a thread.",
+    f"Numbers that a generator yields in a worker, at most {BOUND} of which may wait to be taken: `Isolate.stream`, "
+    "and bounded queues that are filled by a process and by a thread.",
     {"rate": Metric("per s", lower_is_better=False)},
+    panels=[Panel(ITEMS, "rate", log=False)],
 )
 
 

@@ -10,7 +10,7 @@ import msgspec
 from bench import _channels
 from bench._channels import Channel
 from bench._figures import Cases, Results, percentiles
-from bench._harness import Effort, Metric, Question, timed
+from bench._harness import Effort, Metric, Panel, Question, timed
 from bench._messages import Order, order
 from bench._plain import plain_order
 
@@ -19,11 +19,12 @@ ECHO = "order of 20 items"
 question = Question(
     "typed",
     "Typed Structs against pickled dataclasses",
-    "An order of six fields, one of them a list of twenty items of two fields, there and back, flat out. Through a typed port "
-    "it is a Struct, checked field by field; through an untyped one and through a Pipe it is a dataclass, pickled. The "
-    "fourth is what one can write by hand: msgspec's encoder and decoder and `send_bytes`.",
+    "An order of six fields, one of them a list of twenty items of two fields, there and back, flat out. Through a "
+    "typed port it is a Struct, checked field by field; through an untyped one and through a Pipe it is a dataclass, "
+    "pickled. The fourth is what one can write by hand: msgspec's encoder and decoder and `send_bytes`.",
     {"p50": Metric("µs"), "p99": Metric("µs")},
     ours="subiso, typed port",
+    panels=[Panel(ECHO, "p50", "an order with 20 items, median", log=False)],
 )
 
 
