@@ -3,9 +3,8 @@
 from collections.abc import Callable, Iterator
 
 from bench import _workloads, buffers, pool, startup
-from bench._figures import Results
+from bench._figures import Results, human
 from bench._messages import SMALL
-from bench._plots import human
 
 type All = dict[str, Results]
 

@@ -89,3 +89,36 @@ class Results:
                 if opponent is None or name == opponent:
                     found |= dict.fromkeys(cases)
         return list(found)
+
+
+_SCALES = {
+    "ns": (1e-9, "s"),
+    "µs": (1e-6, "s"),
+    "ms": (1e-3, "s"),
+    "s": (1.0, "s"),
+    "MB": (1e6, "B"),
+    "µs a task": (1e-6, "s"),
+    "per s": (1.0, "/s"),
+}
+
+
+def human(value: float, unit: str) -> str:
+    """Write a figure with two or three digits, in the unit that suits it."""
+    if unit not in _SCALES or value == 0:
+        return f"{value:.3g} {unit}".strip()
+    scale, base = _SCALES[unit]
+    value *= scale
+    prefixes = [(1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n")]
+    if base == "s":
+        prefixes = prefixes[3:]
+    factor, prefix = next((one for one in prefixes if abs(value) >= one[0] * 0.9995), prefixes[-1])
+    shown = value / factor
+    return f"{shown:.0f} {prefix}{base}" if shown >= 100 else f"{shown:.{1 if shown >= 10 else 2}f} {prefix}{base}"
+
+
+def number(value: float) -> str:
+    """Write a figure with three digits that count."""
+    if value == 0 or not abs(value) < float("inf"):
+        return f"{value:g}"
+    digits = max(0, 2 - int(f"{value:e}".partition("e")[2]))
+    return f"{value:,.{digits}f}"

@@ -79,7 +79,6 @@ class Panel(NamedTuple):
     metric: str
     heading: str = ""  # the case, if not given
     log: bool = True
-    keep_order: bool = False  # that of the opponents, otherwise the best is at the top
 
 
 type Measure = Callable[[Effort], Cases]
@@ -112,6 +111,13 @@ class Question:
             return measure
 
         return add
+
+    def tell(self, results: Results) -> str:
+        """Return the answer; the title, where what it tells of was not measured."""
+        try:
+            return self.answer(results)
+        except KeyError:
+            return self.title
 
     def answers(self, answer: Callable[[Results], str]) -> Callable[[Results], str]:
         """Decorate the function that tells the answer in one sentence, which is also the title of the picture."""
@@ -239,15 +245,12 @@ def cores() -> int:
 
 def describe(question: Question, results: Results) -> Iterable[str]:
     """Yield lines for a terminal: what each opponent gave, and how isolates compare."""
-    from bench._report import rows
+    from bench._report import metrics_of, rows
 
     for case in results.cases():
-        yield f"  {case}"
+        yield f"  {case} ({', '.join(metrics_of(question, results, case))}; how much better isolates are)"
         for row in rows(question, results, case):
-            yield (
-                "    "
-                + "  ".join(cell.ljust(width) for cell, width in zip(row, (32, *[28] * 9), strict=False)).rstrip()
-            )
-    for kind, names in (("not here", results.missing), ("FAILED", results.failed)):
+            yield "    " + "  ".join(f"{cell:<34}" for cell in row).rstrip()
+    for names, kind in ((results.missing, "is not there"), (results.failed, "FAILED")):
         for name, why in names.items():
-            yield f"    {name}: {kind}: {why if kind == 'FAILED' else why.splitlines()[0]}"
+            yield f"    {name} {kind}: {why}"

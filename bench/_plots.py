@@ -2,18 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
-from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from bench._figures import human
 from bench._harness import Panel, Question
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from bench._figures import Results
+    from bench._figures import Results, Spread
 
 # Okabe and Ito's colours, which can be told apart by those who see fewer.
 OURS, ORANGE, RED, GREEN, PINK, SKY = "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
@@ -42,36 +43,12 @@ STYLE = {
     "axes.facecolor": PAPER,
 }
 
-_SCALES = {
-    "ns": (1e-9, "s"),
-    "µs": (1e-6, "s"),
-    "ms": (1e-3, "s"),
-    "s": (1.0, "s"),
-    "MB": (1e6, "B"),
-    "µs a task": (1e-6, "s a task"),
-    "per s": (1.0, "/s"),
-}
-
-
-def human(value: float, unit: str) -> str:
-    """Write a figure with two or three digits, in the unit that suits it."""
-    if unit not in _SCALES or value == 0:
-        return f"{value:.3g} {unit}".strip()
-    scale, base = _SCALES[unit]
-    value *= scale
-    prefixes = [(1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n")]
-    if base == "s" or base.startswith("s "):
-        prefixes = prefixes[3:]
-    factor, prefix = next((one for one in prefixes if abs(value) >= one[0] * 0.9995), prefixes[-1])
-    shown = value / factor
-    return f"{shown:.0f} {prefix}{base}" if shown >= 100 else f"{shown:.{1 if shown >= 10 else 2}f} {prefix}{base}"
-
 
 def draw(question: Question, results: "Results", file: Path) -> None:
     """Write the picture of one question."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 3))
-        FigureCanvasSVG(figure)
+        FigureCanvasAgg(figure)  # measures texts; the file is written by whatever suits its name
         if question.plot is not None:
             question.plot(results, figure)
         else:
@@ -87,14 +64,21 @@ def draw(question: Question, results: "Results", file: Path) -> None:
 def _finish(figure: Figure, question: Question, results: "Results") -> None:
     height = figure.get_size_inches()[1]
     rounds = len(results.rounds)
-    python = results.header.get("python", "")
-    figure.text(0.015, 1 - 0.14 / height, question.answer(results), fontsize=13, fontweight="bold", va="top")
-    note = f"{question.title}. Python {python}; " + (
-        f"medians of {rounds} rounds, lines from the least to the most" if rounds > 1 else "one round"
+    title = figure.text(0.015, 1 - 0.14 / height, question.tell(results), fontsize=13, fontweight="bold", va="top")
+    room = figure.bbox.width * 0.97
+    if (wide := title.get_window_extent().width) > room:
+        title.set_fontsize(13 * room / wide)
+    scale = "; bars are logarithmic" if question.plot is None and any(panel.log for panel in question.panels) else ""
+    note = (
+        f"{question.title.replace('`', '')}. Python {results.header.get('python', '')}; "
+        + (f"medians of {rounds} rounds, lines from the least to the most" if rounds > 1 else "one round")
+        + scale
     )
     figure.text(0.015, 1 - 0.46 / height, note, fontsize=8.5, color=FAINT, va="top")
     if results.quick:
-        figure.text(0.99, 0.02, "quick run: these figures mean nothing", color=RED, ha="right", fontsize=9)
+        figure.text(
+            0.985, 1 - 0.46 / height, "a quick run: means nothing", color=RED, ha="right", va="top", fontsize=8.5
+        )
     figure.subplots_adjust(top=1 - 0.98 / height)
 
 
@@ -104,40 +88,43 @@ def size(figure: Figure, height: float) -> None:
 
 
 def panels(figure: Figure, question: Question, results: "Results") -> None:
-    """Draw bars: one panel for each that the question names and that was measured."""
+    """Draw bars: one panel for each that the question names and that was measured.
+
+    Where the first panel has nearly all opponents, all panels have the same rows, which are named once.
+    """
     shown = [panel for panel in question.panels if results.opponents(panel.case)]
-    most = max((len(results.opponents(panel.case)) for panel in shown), default=1)
-    size(figure, 0.34 * most + 0.45)
-    for number, panel in enumerate(shown, 1):
-        bars(figure.add_subplot(1, len(shown), number), question, results, panel)
-    figure.subplots_adjust(
-        left=0.21, right=0.93, bottom=0.06, wspace={1: 0, 2: 0.85}.get(len(shown), 1.55) if len(shown) > 1 else 0
-    )
-    if len(shown) > 2:
-        share_names(figure)
+    orders = [order_of(question, results, panel) for panel in shown]
+    late = list(dict.fromkeys(name for order in orders for name in order if name not in orders[0]))
+    together = len(late) <= 1
+    if together:
+        orders[0] += late
+    size(figure, 0.33 * max(map(len, orders)) + 0.4)
+    for number, (panel, order) in enumerate(zip(shown, orders, strict=True)):
+        axes = figure.add_subplot(1, len(shown), number + 1)
+        bars(axes, question, results, panel, orders[0] if together else order)
+        if together and number:
+            axes.set_yticks([])
+    # fractions of the width: names are as wide as the longest of them
+    left = 0.012 * max(len(name) for order in orders for name in order) * 0.87 + 0.03
+    figure.subplots_adjust(left=left, right=0.96, bottom=0.04, wspace=0.25 if together else left * 2.9)
 
 
-def share_names(figure: Figure) -> None:
-    """Let only the first panel name the rows; all have the same ones in the same order."""
-    for axes in figure.axes[1:]:
-        axes.set_yticks([])
-    figure.subplots_adjust(left=0.24, right=0.95, wspace=0.32)
+def order_of(question: Question, results: "Results", panel: Panel) -> list[str]:
+    """Return who is in a panel, the best first."""
+    found = {name: results.spread(name, panel.case, panel.metric) for name in results.opponents(panel.case)}
+    names = [name for name, spread in found.items() if spread is not None]
+    sign = 1 if question.metrics[panel.metric].lower_is_better else -1
+    return sorted(names, key=lambda name: sign * results.median(name, panel.case, panel.metric))
 
 
-def bars(axes: "Axes", question: Question, results: "Results", panel: Panel) -> None:
+def bars(axes: "Axes", question: Question, results: "Results", panel: Panel, names: Sequence[str]) -> None:
     """Draw a bar for each opponent, with its figure behind it."""
-    names = results.opponents(panel.case)
-    found = {name: results.spread(name, panel.case, panel.metric) for name in names}
-    better = question.metrics[panel.metric].lower_is_better
-    rows: list[Any] = [(name, spread) for name, spread in found.items() if spread is not None]
-    if not panel.keep_order:
-        rows.sort(key=lambda row: row[1].median, reverse=not better)
     labelled_bars(
         axes,
-        [name for name, _ in rows],
-        [spread for _, spread in rows],
+        names,
+        [results.spread(name, panel.case, panel.metric) for name in names],
         question.metrics[panel.metric].unit,
-        [OURS if is_ours(name) else PART if name in question.parts else OTHERS for name, _ in rows],
+        [OURS if is_ours(name) else PART if name in question.parts else OTHERS for name in names],
         log=panel.log,
     )
     axes.set_title(panel.heading or panel.case, pad=8)
@@ -149,42 +136,49 @@ def is_ours(name: str) -> bool:
 
 
 def labelled_bars(
-    axes: "Axes", names: Sequence[str], spreads: Sequence[Any], unit: str, colours: Sequence[str], *, log: bool
+    axes: "Axes",
+    names: Sequence[str],
+    spreads: "Sequence[Spread | None]",
+    unit: str,
+    colours: Sequence[str],
+    *,
+    log: bool,
 ) -> None:
     """Draw horizontal bars from top to bottom, their spread as a line, their figure behind them."""
-    medians = [spread.median for spread in spreads]
-    places = range(len(names))
-    axes.barh(places, medians, color=colours, height=0.66, log=log)
-    errors = [
-        [spread.median - spread.least for spread in spreads],
-        [spread.most - spread.median for spread in spreads],
-    ]
-    if any(map(any, errors)):
-        axes.errorbar(medians, places, xerr=errors, fmt="none", ecolor=FAINT, elinewidth=1, capsize=0, alpha=0.8)
-    most = max(spread.most for spread in spreads)
-    for place, spread, name in zip(places, spreads, names, strict=True):
+    most = max(spread.most for spread in spreads if spread)
+    least = min(spread.least for spread in spreads if spread)
+    axes.set_xscale("log" if log else "linear")
+    axes.set_xlim(least / 2.5 if log else 0, most * (most / least * 2.5) ** 0.5 if log else most * 1.45)
+    for place, (spread, name, colour) in enumerate(zip(spreads, names, colours, strict=True)):
+        ours = is_ours(name)
+        if spread is None:
+            axes.annotate(
+                "–",
+                (axes.get_xlim()[0], place),
+                (5, 0),
+                textcoords="offset points",
+                va="center",
+                color=FAINT,
+            )
+            continue
+        axes.barh(place, spread.median, color=colour, height=0.66)
+        if spread.least < spread.most:
+            axes.plot([spread.least, spread.most], [place] * 2, color=FAINT, linewidth=1)
         axes.annotate(
             human(spread.median, unit),
             (spread.most, place),
             xytext=(5, 0),
             textcoords="offset points",
             va="center",
-            fontweight="bold" if is_ours(name) else "normal",
-            color=OURS if is_ours(name) else TEXT,
+            fontweight="bold" if ours else "normal",
+            color=OURS if ours else TEXT,
         )
-    axes.set_yticks(places, names)
+    axes.set_yticks(range(len(names)), names)
     for label in axes.get_yticklabels():
         if is_ours(label.get_text()):
-            label.set_color(OURS)
-            label.set_fontweight("bold")
-    axes.invert_yaxis()
+            label.set(color=OURS, fontweight="bold")
+    axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(length=0)
-    if log:
-        least = min(spread.least for spread in spreads)
-        axes.set_xlim(least / 3, most * (most / least) ** 0.35)
-        axes.set_xlabel("logarithmic", fontsize=7.5, loc="right", labelpad=1)
-    else:
-        axes.set_xlim(0, most * 1.3)
     axes.set_xticks([])
     axes.minorticks_off()
     axes.spines["bottom"].set_visible(False)

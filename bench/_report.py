@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench import _harness
-from bench._figures import Results, Spread
+from bench._figures import Results, Spread, number
 from bench._harness import Question
 
 MAIN = "3.14"  # whose results are told in full, if they are there
@@ -12,14 +12,6 @@ PAGE = Path("benchmarks.md")
 PICTURES = Path("benchmarks")
 
 type All = dict[str, Results]  # by question
-
-
-def number(value: float) -> str:
-    """Write a figure with three digits that count."""
-    if value == 0 or not abs(value) < float("inf"):
-        return f"{value:g}"
-    digits = max(0, 2 - int(f"{value:e}".partition("e")[2]))
-    return f"{value:,.{digits}f}"
 
 
 def spread(found: Spread | None) -> str:
@@ -70,7 +62,7 @@ def table(head: list[str], body: list[list[str]]) -> Iterator[str]:
 def section(question: Question, results: Results, python: str) -> Iterator[str]:
     """Yield what the page says of one question."""
     yield from (f"### {question.title}", "")
-    yield f"![{question.answer(results)}]({PICTURES}/{question.name}.svg)"
+    yield f"![{question.tell(results)}]({PICTURES}/{question.name}.svg)"
     yield from ("", question.method, "")
     head = results.header
     yield from (

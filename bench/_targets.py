@@ -4,9 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench import buffers, idle, oversubscribed, paced, parts, pool, startup
-from bench._figures import Results, Spread
+from bench._figures import Results, Spread, human
 from bench._messages import SMALL
-from bench._plots import human
 
 type All = dict[str, Results]  # by question
 
@@ -146,8 +145,23 @@ def grown(every: All) -> Spread | None:
     return Spread.of([after.median - before.median]) if before and after else None
 
 
-def _nothing(every: All) -> str:
-    return "nothing: what is missing is work to be done"
+def _runs(every: All) -> str:
+    before, after = (shown(every, "runs", "subiso", f"after {count}", "memory", "MB") for count in ("1,000", "10,000"))
+    return f"the program has {before} after 1,000 runs, {after} after 10,000"
+
+
+def _idle(every: All) -> str:
+    threads, processes = (shown(every, "idle", name, idle.CASE, "cpu", "ms") for name in ("thread", "process (spawn)"))
+    return f"a hundred threads that wait use {threads}, a hundred processes {processes}"
+
+
+def _crowd(every: All) -> str:
+    names = (oversubscribed.SPINNING, oversubscribed.STILL)
+    rates = (
+        " and ".join(shown(every, "oversubscribed", name, case, "rate", "per s") for name in names)
+        for case in oversubscribed.CASES
+    )
+    return "with the spin and without it, " + "; ".join(map(": ".join, zip(oversubscribed.CASES, rates, strict=True)))
 
 
 TARGETS = [
@@ -276,13 +290,13 @@ TARGETS = [
         _memory,
         at_most=True,
     ),
-    Target("memory after 10,000 `Isolate.run`", "after 1,000", 1, grown, _nothing, unit="MB more", at_most=True),
+    Target("memory after 10,000 `Isolate.run`", "after 1,000", 1, grown, _runs, unit="MB more", at_most=True),
     Target(
         "processor time of 100 waiting isolates in 10 s",
         "–",
         50,
         value("idle", ("subiso", idle.CASE, "cpu")),
-        _nothing,
+        _idle,
         unit="ms",
         at_most=True,
     ),
@@ -292,7 +306,7 @@ TARGETS = [
             "the same without the spin",
             0.97,
             ratio("oversubscribed", (oversubscribed.SPINNING, case, "rate"), (oversubscribed.STILL, case, "rate")),
-            _nothing,
+            _crowd,
         )
         for case in oversubscribed.CASES
     ),

@@ -61,4 +61,4 @@ def answer(results: Any, what: str) -> str:
     ours, processes, alone = (
         results.median(name, WHOLE, "seconds") for name in ("subiso", "ProcessPoolExecutor (spawn)", ALONE)
     )
-    return f"{what} takes isolates {ours:.2f} s, a process pool {processes:.2f}, one thread {alone:.2f}"
+    return f"{what}: {ours:.2f} s in isolates, {processes:.2f} in a process pool, {alone:.2f} in one thread"

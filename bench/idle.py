@@ -121,6 +121,6 @@ def interpreter(effort: Effort) -> Cases:
 @question.answers
 def answer(results: Results) -> str:
     ours = results.median("subiso", CASE, "cpu")
-    text = f"A hundred isolates that wait for 10 s use {ours:.0f} ms of the processor"
+    text = f"100 isolates that wait for 10 s use {ours:.1f} ms of the processor"
     theirs = results.spread("interpreters.Queue", CASE, "cpu")
-    return text + (f"; with the standard library's queue, {theirs.median:,.0f}" if theirs else "")
+    return text + (f"; by the standard library's queue {theirs.median:,.0f}" if theirs else "")

@@ -18,22 +18,32 @@ FIRST, MORE = 2, 4  # workers that are there before it counts, and those that co
 question = Question(
     "memory",
     "Memory of one more worker",
-    f"What {MORE} more workers take, each, when {FIRST} are there already; all have sent a message, loaded the "
-    "package and wait. Of a process: its USS, which is the memory that would be free if it ended (Private_Clean + "
-    "Private_Dirty in `smaps_rollup`). Of what lives inside the process: how much that grows, dirty shared pages "
-    "included, for the isolates' shared memory is mapped once by each interpreter and so does not count as private. "
-    "No spare interpreters are kept meanwhile.",
+    f"What {MORE} more workers take, each, when {FIRST} are there already; all have loaded the package, sent a "
+    "message, and wait. Of a process: its USS, the memory that would be free if it ended (the private pages in "
+    "`/proc/PID/smaps`). Of what lives inside the process: how much its own USS grows; pages of memory files, which "
+    "are mapped by several interpreters of the process and so do not count as private, are counted once. No spare "
+    "interpreters are kept meanwhile.",
     {"uss": Metric("MB")},
     rounds=3,
     panels=[Panel(name, "uss", name if name == "bare" else f"with {name}", log=False) for name in LOADED],
 )
 
 
-def private(process: int | str = "self", *, shared: bool = False) -> float:
-    """Return the memory in MB that only this process has; with what it shares, perhaps with itself, if told so."""
-    kinds = ("Private_Clean:", "Private_Dirty:", *(("Shared_Dirty:",) if shared else ()))
-    with open(f"/proc/{process}/smaps_rollup") as file:
-        return sum(int(line.split()[1]) for line in file if line.startswith(kinds)) / 1024 * 1.048576
+def private(process: int | str = "self") -> float:
+    """Return the memory in MB that only this process has.
+
+    Of shared memory files (isolates have one that each interpreter maps), each page counts once, however often it is
+    mapped: that is its proportional size, since no other process has it.
+    """
+    total, is_file_in_memory = 0, False
+    with open(f"/proc/{process}/smaps") as file:
+        for line in file:
+            field, *words = line.split()
+            if "-" in field:  # the first line of a mapping
+                is_file_in_memory = words[-1:] == ["(deleted)"] and "/memfd:" in line
+            elif field in (("Pss:",) if is_file_in_memory else ("Private_Clean:", "Private_Dirty:")):
+                total += int(words[0])
+    return total * 1024 / 1e6
 
 
 def settled(look: Callable[[], float]) -> float:
@@ -52,15 +62,12 @@ def settled(look: Callable[[], float]) -> float:
 def grown(start: Callable[[], None]) -> float:
     """Return the MB by which this process grows with each worker that is started in it."""
 
-    def look() -> float:
-        return private(shared=True)
-
     for _ in range(FIRST):
         start()
-    before = settled(look)
+    before = settled(private)
     for _ in range(MORE):
         start()
-    return (settled(look) - before) / MORE
+    return (settled(private) - before) / MORE
 
 
 def live(hello: Any, package: str) -> None:

@@ -7,7 +7,7 @@ import time
 
 from bench import _channels
 from bench._channels import Channel
-from bench._figures import Cases, Figures, percentiles
+from bench._figures import Cases, Figures, Results, percentiles
 from bench._harness import Effort, Metric, Panel, Question, need, timed
 from bench._messages import Tick
 from bench._plain import PlainTick
@@ -129,3 +129,12 @@ def eventfd(effort: Effort) -> Cases:
     os.close(there)
     os.close(back)
     return {SYNC: figures}
+
+
+@question.answers
+def answer(results: Results) -> str:
+    ours, theirs = (results.median(name, SYNC, "p50") for name in ("subiso", "Pipe (spawn)"))
+    aours, atheirs = (results.median(name, ASYNC, "p50") for name in ("subiso", "Pipe (spawn)"))
+    return (
+        f"An echo now and then: {ours:.0f} µs, by a Pipe {theirs:.0f}; in asyncio {aours:.0f}, by a Pipe {atheirs:.0f}"
+    )

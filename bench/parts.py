@@ -48,7 +48,7 @@ def pyperf(effort: Effort) -> Cases:
                 continue  # this Python has no such thing
             file = Path(folder) / f"{name}.json"
             command = [sys.executable, "-m", "pyperf", "timeit", "-q", "-o", str(file), "--inherit-environ=PYTHONPATH"]
-            command += effort(["-p3", "-n5", "-w1"], ["-p1", "-n1", "-w0", "-l10"])
+            command += effort(["-p2", "-n3", "-w1"], ["-p1", "-n1", "-w0", "-l10"])
             command += ["-s", SETUP.format(name), "f()"]
             subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
             runs = json.loads(file.read_text())["benchmarks"][0]["runs"]

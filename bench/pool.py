@@ -24,8 +24,8 @@ question = Question(
     rounds=3,
     panels=[
         Panel(SUBMIT, "p50", "one task, waited for"),
-        Panel(OWN, "each", "map, as the pool chunks it"),
-        Panel(SINGLY, "each", "map, one at a time"),
+        Panel(OWN, "each", "map, own chunks, each"),
+        Panel(SINGLY, "each", "map, singly, each"),
     ],
 )
 

@@ -92,6 +92,4 @@ def answer(results: Results) -> str:
     ours, plain, theirs = (
         results.median(name, ECHO, "p50") for name in ("subiso, typed port", "subiso, dataclass", "Pipe, dataclass")
     )
-    return (
-        f"A large typed message there and back: {ours:.0f} µs; pickled {plain:.0f}, pickled through a Pipe {theirs:.0f}"
-    )
+    return f"A large typed message echoes in {ours:.0f} µs; pickled in {plain:.0f}, through a Pipe in {theirs:.0f}"
