@@ -1,17 +1,14 @@
 """Something that sends and something that receives, with an echo at the other end, whoever provides it."""
 
 import asyncio
-import multiprocessing
-import multiprocessing.queues
 import queue
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from typing import Any
 
-from bench._harness import need
+from bench._harness import context_of, need
 
 
 @dataclass
@@ -32,7 +29,7 @@ type Opened = Iterator[Channel]
 def _echo_in_isolate(hello: Any, back: Any, kind: Any) -> None:
     from subiso import ReceivePort
 
-    with ReceivePort(kind) as port:
+    with ReceivePort[Any](kind) as port:
         hello.send(port.send_port)
         for message in port:
             back.send(message)
@@ -43,7 +40,7 @@ def isolate(kind: Any = Any) -> Opened:
     """An isolate that echoes; its ports check what arrives, if a type is given."""
     from subiso import Isolate, ReceivePort
 
-    with ReceivePort() as hello, ReceivePort(kind) as back:
+    with ReceivePort[Any]() as hello, ReceivePort[Any](kind) as back:
         with Isolate.spawn(_echo_in_isolate, hello.send_port, back.send_port, kind):
             there = hello.receive(60)
             yield Channel(there.send, back.receive, back.areceive)
@@ -52,7 +49,7 @@ def isolate(kind: Any = Any) -> Opened:
 # -- processes ---------------------------------------------------------------------------------------------------------
 
 
-def _echo_in_process(pipe: "Connection[Any, Any]") -> None:
+def _echo_in_process(pipe: Any) -> None:
     try:
         while True:
             pipe.send(pipe.recv())
@@ -63,7 +60,7 @@ def _echo_in_process(pipe: "Connection[Any, Any]") -> None:
 @contextmanager
 def pipe(method: str = "spawn") -> Opened:
     """A process that echoes through a Pipe."""
-    context = multiprocessing.get_context(method)
+    context = context_of(method)
     ours, theirs = context.Pipe()
     process = context.Process(target=_echo_in_process, args=(theirs,))
     process.start()
@@ -92,9 +89,9 @@ def _echo_through_queues(there: Any, back: Any) -> None:
 @contextmanager
 def queues(method: str = "spawn") -> Opened:
     """A process that echoes through Queues."""
-    context = multiprocessing.get_context(method)
-    there: multiprocessing.queues.Queue[Any] = context.Queue()
-    back: multiprocessing.queues.Queue[Any] = context.Queue()
+    context = context_of(method)
+    there: Any = context.Queue()
+    back: Any = context.Queue()
     process = context.Process(target=_echo_through_queues, args=(there, back))
     process.start()
 

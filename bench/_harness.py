@@ -8,6 +8,7 @@ measurements of one round.
 import contextlib
 import importlib
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench._figures import OURS, Cases, Results
 
@@ -160,7 +161,7 @@ def ask(question: Question, effort: Effort, header: dict[str, object]) -> Result
     return results
 
 
-def _measure_apart(question: str, opponent: str, effort: Effort) -> dict[str, object]:
+def _measure_apart(question: str, opponent: str, effort: Effort) -> dict[str, Any]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "outcome.json"
@@ -179,7 +180,7 @@ def _measure_apart(question: str, opponent: str, effort: Effort) -> dict[str, ob
             return {"failed": f"exit code {process.returncode}\n{complaints[-2000:]}"}
         if process.returncode:
             return {"failed": f"exit code {process.returncode}, after it was measured\n{complaints[-2000:]}"}
-        outcome: dict[str, object] = json.loads(file.read_text())
+        outcome: dict[str, Any] = json.loads(file.read_text())
         return outcome
 
 
@@ -236,6 +237,11 @@ def need(*modules: str) -> None:
             importlib.import_module(name)
         except ImportError as why:
             raise Unavailable(str(why)) from None
+
+
+def context_of(method: str) -> Any:
+    """Return multiprocessing's context; its type says nothing of processes."""
+    return multiprocessing.get_context(method)
 
 
 def cores() -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -21,7 +21,7 @@ OURS, ORANGE, RED, GREEN, PINK, SKY = "#0072B2", "#E69F00", "#D55E00", "#009E73"
 OTHERS, PART, TEXT, FAINT, PAPER = "#B4B9BF", "#E3E6E9", "#24292F", "#6B737C", "#FFFFFF"
 WIDTH = 8.6  # inches; a page's column
 
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "path",  # it looks the same whatever fonts there are
     "svg.hashsalt": "subiso",  # and is the same file if nothing has changed
     "font.family": "DejaVu Sans",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from bench import _harness
 from bench._figures import Results, Spread, number
@@ -129,6 +130,11 @@ def machine(every: dict[str, All]) -> Iterator[str]:
         )
 
 
+def is_busy(header: dict[str, Any]) -> bool:
+    """Tell whether the machine had other things to do before the measurement; the suite itself keeps one core busy."""
+    return float(header.get("load_before", 0)) > float(header.get("cores", 1)) + 0.5
+
+
 def page(every: dict[str, All]) -> str:
     """Return the page."""
     from bench import _advice
@@ -145,6 +151,8 @@ def page(every: dict[str, All]) -> str:
     ]
     if any(results.quick for all_ in every.values() for results in all_.values()):
         lines += [":::{warning}", "Some of these figures are of a quick run and mean nothing.", ":::", ""]
+    if any(is_busy(results.header) for all_ in every.values() for results in all_.values()):
+        lines += [":::{warning}", "Some of this was measured while the machine had other things to do.", ":::", ""]
     lines += ["## Where it stands", "", *stand(every), ""]
     lines += ["## When not to use isolates", "", *_advice.sentences(ours), ""]
     lines += ["## The questions", ""]

@@ -1,18 +1,18 @@
 """What does it cost to send an array, to share it, to hand it over?"""
 
-import multiprocessing
+import mmap
 import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import shared_memory
-from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench._figures import Cases, Results
-from bench._harness import Effort, Metric, Question, need, timed
+from bench._figures import Cases, Results, human, percentiles
+from bench._harness import Effort, Metric, Question, context_of, need, timed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,11 +43,6 @@ question = Question(
 )
 
 
-def sizes(effort: Effort) -> dict[str, int]:
-    """Return the sizes by name; the large ones only in earnest."""
-    return {name: size for name, size in SIZES.items() if size <= effort(1_000_000_000, 1_000_000)}
-
-
 def look(data: Any) -> int:
     """Read the first and the last byte."""
     with memoryview(data) as view:
@@ -59,11 +54,17 @@ def array_of(size: int) -> "np.ndarray[Any, Any]":
     return np.full(size, 7, np.uint8)
 
 
-def median_of(act: Callable[[], object], effort: Effort, size: int) -> dict[str, float]:
-    """Do it for some time, or a few times, and return the median in microseconds."""
-    act()
-    times = timed(act, effort(0.3, 0.01), at_least=effort(5 if size > 1e8 else 15, 3))
-    return {"p50": sorted(times)[len(times) // 2] * 1e6}
+def each_size(effort: Effort, act: Callable[[Any], object], prepare: Callable[[int], Any] = array_of) -> Cases:
+    """Do something with an array of each size for some time, or a few times, and return the medians."""
+    cases = {}
+    for name, size in SIZES.items():
+        if size <= effort(1_000_000_000, 1_000_000):
+            thing = prepare(size)
+            act(thing)
+            times = timed(partial(act, thing), effort(0.3, 0.01), at_least=effort(5 if size > 1e8 else 15, 3))
+            cases[name] = {"p50": percentiles(times)["p50"]}
+            del thing
+    return cases
 
 
 # -- isolates ----------------------------------------------------------------------------------------------------------
@@ -73,7 +74,7 @@ def acknowledge(hello: Any, back: Any, hand_back: bool) -> None:
     """Look at what comes, and say so, or hand it back."""
     from subiso import Buffer, ReceivePort, Transferable
 
-    with ReceivePort() as port:
+    with ReceivePort[Any]() as port:
         hello.send(port.send_port)
         for message in port:
             if isinstance(message, Transferable):
@@ -87,67 +88,55 @@ def receiver(hand_back: bool = False) -> Iterator[tuple[Callable[[Any], None], C
     """Give the ends of an isolate that receives."""
     from subiso import Isolate, ReceivePort
 
-    with ReceivePort() as hello, ReceivePort() as back:
+    with ReceivePort[Any]() as hello, ReceivePort[Any]() as back:
         with Isolate.spawn(acknowledge, hello.send_port, back.send_port, hand_back):
             yield hello.receive(60).send, back.receive
 
 
 @question.opponent(SENT)
 def send_array(effort: Effort) -> Cases:
-    """Measure arrays as ordinary messages."""
-    cases = {}
     with receiver() as (send, receive):
-        for name, size in sizes(effort).items():
-            array = array_of(size)
-            cases[name] = median_of(lambda array=array: (send(array), receive()), effort, size)
-    return cases
+        return each_size(effort, lambda array: (send(array), receive()))
 
 
 @question.opponent(TRANSFERRED)
 def hand_over(effort: Effort) -> Cases:
-    """Measure buffers that go there and back."""
     from subiso import Buffer
 
-    cases = {}
+    def filled(size: int) -> list[Buffer]:
+        buffer = Buffer(size)
+        np.frombuffer(buffer, np.uint8)[:] = 7
+        return [buffer]
+
     with receiver(hand_back=True) as (send, receive):
-        for name, size in sizes(effort).items():
-            mine = [Buffer(size)]
-            np.frombuffer(mine[0], np.uint8)[:] = 7
 
-            def trip(mine: list[Any] = mine) -> None:
-                send(mine.pop())
-                mine.append(receive())
-
-            half = median_of(trip, effort, size)["p50"] / 2
+        def trip(mine: list[Buffer]) -> None:
+            send(mine.pop())
+            mine.append(receive())
             assert look(mine[0]) == 14
-            cases[name] = {"p50": half}
-    return cases
+
+        return {name: {"p50": figures["p50"] / 2} for name, figures in each_size(effort, trip, filled).items()}
 
 
 @question.opponent(COPIED)
 def transfer(effort: Effort) -> Cases:
-    """Measure data that is copied into a transferable."""
     from subiso import Transferable
 
-    cases = {}
     with receiver() as (send, receive):
-        for name, size in sizes(effort).items():
-            array = array_of(size)
-            cases[name] = median_of(lambda array=array: (send(Transferable(array)), receive()), effort, size)
-    return cases
+        return each_size(effort, lambda array: (send(Transferable(array)), receive()))
 
 
 # -- processes ---------------------------------------------------------------------------------------------------------
 
 
-def acknowledge_arrays(pipe: "Connection[Any, Any]") -> None:
+def acknowledge_arrays(pipe: Any) -> None:
     """Look at arrays that come."""
     while (array := pipe.recv()) is not None:
         look(array)
         pipe.send(None)
 
 
-def acknowledge_names(pipe: "Connection[Any, Any]") -> None:
+def acknowledge_names(pipe: Any) -> None:
     """Look at memory whose name comes."""
     while (name := pipe.recv()) is not None:
         memory = shared_memory.SharedMemory(name)
@@ -157,9 +146,9 @@ def acknowledge_names(pipe: "Connection[Any, Any]") -> None:
 
 
 @contextmanager
-def process(entry: Callable[["Connection[Any, Any]"], None]) -> Iterator["Connection[Any, Any]"]:
+def process(entry: Callable[[Any], None]) -> Iterator[Any]:
     """Give the pipe to a process."""
-    context = multiprocessing.get_context("spawn")
+    context = context_of("spawn")
     ours, theirs = context.Pipe()
     one = context.Process(target=entry, args=(theirs,))
     one.start()
@@ -171,12 +160,8 @@ def process(entry: Callable[["Connection[Any, Any]"], None]) -> Iterator["Connec
 
 @question.opponent("Pipe (spawn)")
 def pipe(effort: Effort) -> Cases:
-    cases = {}
     with process(acknowledge_arrays) as ours:
-        for name, size in sizes(effort).items():
-            array = array_of(size)
-            cases[name] = median_of(lambda array=array: (ours.send(array), ours.recv()), effort, size)
-    return cases
+        return each_size(effort, lambda array: (ours.send(array), ours.recv()))
 
 
 def acknowledge_queue(there: Any, back: Any) -> None:
@@ -188,14 +173,11 @@ def acknowledge_queue(there: Any, back: Any) -> None:
 
 @question.opponent("mp.Queue (spawn)")
 def queues(effort: Effort) -> Cases:
-    cases = {}
-    context = multiprocessing.get_context("spawn")
+    context = context_of("spawn")
     there, back = context.Queue(), context.Queue()
     one = context.Process(target=acknowledge_queue, args=(there, back))
     one.start()
-    for name, size in sizes(effort).items():
-        array = array_of(size)
-        cases[name] = median_of(lambda array=array: (there.put(array), back.get()), effort, size)
+    cases = each_size(effort, lambda array: (there.put(array), back.get()))
     there.put(None)
     one.join()
     return cases
@@ -203,21 +185,17 @@ def queues(effort: Effort) -> Cases:
 
 @question.opponent("shared_memory (spawn)")
 def shared(effort: Effort) -> Cases:
-    cases = {}
     with process(acknowledge_names) as ours:
-        for name, size in sizes(effort).items():
-            array = array_of(size)
 
-            def share(array: Any = array) -> None:
-                memory = shared_memory.SharedMemory(create=True, size=len(array))
-                memory.buf[: len(array)] = array
-                ours.send(memory.name)
-                ours.recv()
-                memory.close()
-                memory.unlink()
+        def share(array: Any) -> None:
+            memory: Any = shared_memory.SharedMemory(create=True, size=len(array))
+            memory.buf[: len(array)] = array
+            ours.send(memory.name)
+            ours.recv()
+            memory.close()
+            memory.unlink()
 
-            cases[name] = median_of(share, effort, size)
-    return cases
+        return each_size(effort, share)
 
 
 # -- the same process --------------------------------------------------------------------------------------------------
@@ -228,20 +206,18 @@ def interpreter(effort: Effort) -> Cases:
     need("concurrent.interpreters")
     from concurrent import interpreters
 
-    there, back, other = interpreters.create_queue(), interpreters.create_queue(), interpreters.create()
+    there: Any = interpreters.create_queue()
+    back, other = interpreters.create_queue(), interpreters.create()
     code = """
 while (data := there.get()) is not None:
     with memoryview(data) as view:
         view[0] + view[-1]
-    back.put(None)
+    back.put(True)
 """
     other.prepare_main(there=there, back=back)
     one = threading.Thread(target=other.exec, args=(code,))
     one.start()
-    cases = {}
-    for name, size in sizes(effort).items():
-        view = memoryview(array_of(size))
-        cases[name] = median_of(lambda view=view: (there.put(view), back.get()), effort, size)
+    cases = each_size(effort, lambda array: (there.put(memoryview(array)), back.get()))
     there.put(None)
     one.join()
     return cases
@@ -249,20 +225,11 @@ while (data := there.get()) is not None:
 
 @question.opponent("thread")
 def thread(effort: Effort) -> Cases:
-    there: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    back: queue.SimpleQueue[Any] = queue.SimpleQueue()
-
-    def acknowledge() -> None:
-        while (array := there.get()) is not None:
-            look(array)
-            back.put(True)
-
-    one = threading.Thread(target=acknowledge)
+    there: Any = queue.SimpleQueue()
+    back: Any = queue.SimpleQueue()
+    one = threading.Thread(target=acknowledge_queue, args=(there, back))
     one.start()
-    cases = {}
-    for name, size in sizes(effort).items():
-        array = array_of(size)
-        cases[name] = median_of(lambda array=array: (there.put(array), back.get()), effort, size)
+    cases = each_size(effort, lambda array: (there.put(array), back.get()))
     there.put(None)
     one.join()
     return cases
@@ -270,29 +237,18 @@ def thread(effort: Effort) -> Cases:
 
 @question.opponent("copy into used memory", part=True)
 def copy(effort: Effort) -> Cases:
-    cases = {}
-    for name, size in sizes(effort).items():
-        array, other = array_of(size), array_of(size)
-        cases[name] = median_of(lambda a=array, b=other: np.copyto(b, a), effort, size)
-    return cases
+    return each_size(effort, lambda pair: np.copyto(*pair), lambda size: (array_of(size), array_of(size)))
 
 
 @question.opponent("copy into fresh memory", part=True)
 def fresh_copy(effort: Effort) -> Cases:
-    import mmap
+    def act(array: Any) -> None:
+        with mmap.mmap(-1, len(array)) as memory:
+            view = np.frombuffer(memory, np.uint8)
+            np.copyto(view, array)
+            del view
 
-    cases = {}
-    for name, size in sizes(effort).items():
-        array = array_of(size)
-
-        def act(array: Any = array, size: int = size) -> None:
-            with mmap.mmap(-1, size) as memory:
-                view = np.frombuffer(memory, np.uint8)
-                np.copyto(view, array)
-                del view
-
-        cases[name] = median_of(act, effort, size)
-    return cases
+    return each_size(effort, act)
 
 
 @question.answers
@@ -332,4 +288,4 @@ def plot(results: Results, figure: "Figure") -> None:
     _plots.lines(axes, series)
     axes.set_xticks(list(SIZES.values()), list(SIZES))
     ticks = [10.0**power for power in range(-6, 2) if axes.get_ylim()[0] <= 10.0**power <= axes.get_ylim()[1]]
-    axes.set_yticks(ticks, [_plots.human(tick, "s").replace(".00", "") for tick in ticks])
+    axes.set_yticks(ticks, [human(tick, "s").replace(".00", "") for tick in ticks])

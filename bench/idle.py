@@ -1,7 +1,5 @@
 """What does waiting cost?"""
 
-import multiprocessing
-import os
 import queue
 import threading
 import time
@@ -9,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from bench._figures import Cases, Results
-from bench._harness import Effort, Metric, Panel, Question, need
+from bench._harness import Effort, Metric, Panel, Question, context_of, need
+from bench._hello import wait_in_isolate, wait_in_process
 
 CASE = "100 workers, 10 s"
 
@@ -38,21 +37,12 @@ def processor_time(process: int) -> float:
     return int(Path(f"/proc/{process}/schedstat").read_text().split()[0]) / 1e9
 
 
-def wait(hello: Any) -> None:
-    """Wait for a message."""
-    from subiso import ReceivePort
-
-    with ReceivePort(end_with_senders=False) as port:
-        hello.send(port.send_port)
-        port.receive()
-
-
 @question.opponent("subiso")
 def isolate(effort: Effort) -> Cases:
     from subiso import Isolate, ReceivePort
 
-    with ReceivePort() as hello:
-        isolates = [Isolate.spawn(wait, hello.send_port) for _ in range(effort(100, 3))]
+    with ReceivePort[Any]() as hello:
+        isolates = [Isolate.spawn(wait_in_isolate, hello.send_port) for _ in range(effort(100, 3))]
         ports = [hello.receive(60) for _ in isolates]
         cases = used(effort, [])
         for port in ports:
@@ -62,15 +52,9 @@ def isolate(effort: Effort) -> Cases:
     return cases
 
 
-def wait_in_process(pipe: Any) -> None:
-    """Wait for a message."""
-    pipe.send(os.getpid())
-    pipe.recv()
-
-
 @question.opponent("process (spawn)")
 def process(effort: Effort) -> Cases:
-    context = multiprocessing.get_context("spawn")
+    context = context_of("spawn")
     started = []
     for _ in range(effort(100, 3)):
         ours, theirs = context.Pipe()

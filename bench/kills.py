@@ -1,12 +1,11 @@
 """How long until a busy worker is gone?"""
 
-import multiprocessing
 import time
 from collections.abc import Callable
 from typing import Any
 
 from bench._figures import Cases, Results
-from bench._harness import Effort, Metric, Panel, Question
+from bench._harness import Effort, Metric, Panel, Question, context_of
 
 LOOP, SWALLOW = "a loop", "a loop that catches everything"
 
@@ -53,7 +52,7 @@ def figures(kill: Callable[[Any], float], effort: Effort, count: int) -> Cases:
 def isolate(effort: Effort) -> Cases:
     from subiso import Isolate, ReceivePort
 
-    with ReceivePort(end_with_senders=False) as hello:
+    with ReceivePort[Any](end_with_senders=False) as hello:
 
         def kill(entry: Callable[[Any], None]) -> float:
             one = Isolate.spawn(entry, hello.send_port)
@@ -70,7 +69,7 @@ def isolate(effort: Effort) -> Cases:
 
 @question.opponent("process (spawn)")
 def process(effort: Effort) -> Cases:
-    context = multiprocessing.get_context("spawn")
+    context = context_of("spawn")
 
     def kill(entry: Callable[[Any], None]) -> float:
         ours, theirs = context.Pipe()

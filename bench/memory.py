@@ -1,16 +1,16 @@
 """How much memory does one more worker take?"""
 
 import gc
-import multiprocessing
-import os
 import queue
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from bench._figures import Cases, Results
-from bench._harness import Effort, Metric, Panel, Question, need
+from bench._harness import Effort, Metric, Panel, Question, context_of, need
+from bench._hello import wait_in_isolate, wait_in_process
 
 LOADED = {"bare": "", "msgspec": "msgspec", "numpy": "numpy"}
 FIRST, MORE = 2, 4  # workers that are there before it counts, and those that count
@@ -70,17 +70,6 @@ def grown(start: Callable[[], None]) -> float:
     return (settled(private) - before) / MORE
 
 
-def live(hello: Any, package: str) -> None:
-    """Load a package, say so, and wait."""
-    from subiso import ReceivePort
-
-    if package:
-        __import__(package)
-    with ReceivePort() as port:
-        hello.send(port.send_port)
-        port.receive()
-
-
 @question.opponent("subiso")
 def isolate(effort: Effort) -> Cases:
     from subiso import Isolate, ReceivePort, configure
@@ -88,11 +77,11 @@ def isolate(effort: Effort) -> Cases:
     configure(spares=0)
     cases = {}
     for name, package in LOADED.items():
-        isolates = []
-        with ReceivePort() as hello:
+        isolates: list[Any] = []
+        with ReceivePort[Any]() as hello:
 
             def start(package: str = package, hello: ReceivePort[Any] = hello, isolates: list[Any] = isolates) -> None:
-                one = Isolate.spawn(live, hello.send_port, package, fresh=True)
+                one = Isolate.spawn(wait_in_isolate, hello.send_port, package, fresh=True)
                 isolates.append((one, hello.receive(60)))
 
             cases[name] = {"uss": grown(start)}
@@ -102,26 +91,18 @@ def isolate(effort: Effort) -> Cases:
     return cases
 
 
-def live_in_process(hello: Any, package: str) -> None:
-    """Load a package, say so, and wait."""
-    if package:
-        __import__(package)
-    hello.send(os.getpid())
-    hello.recv()
-
-
 def processes(method: str) -> Cases:
     """Measure processes that are started in one way."""
-    context = multiprocessing.get_context(method)
+    context = context_of(method)
     cases = {}
     for name, package in LOADED.items():
         started = []
         for _ in range(FIRST + MORE):
             ours, theirs = context.Pipe()
-            process = context.Process(target=live_in_process, args=(theirs, package))
+            process = context.Process(target=wait_in_process, args=(theirs, package))
             process.start()
             started.append((process, ours, ours.recv()))
-        uss = [settled(lambda number=number: private(number)) for _, _, number in started[FIRST:]]
+        uss = [settled(partial(private, number)) for _, _, number in started[FIRST:]]
         cases[name] = {"uss": sum(uss) / MORE}
         for process, ours, _ in started:
             ours.send(None)

@@ -1,7 +1,5 @@
 """How many messages a second go one way?"""
 
-import multiprocessing
-import multiprocessing.queues
 import queue
 import threading
 import time
@@ -9,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bench._figures import Cases, Results
-from bench._harness import Effort, Metric, Panel, Question, need
+from bench._harness import Effort, Metric, Panel, Question, context_of, need
 from bench._messages import SMALL, Tick
 from bench._plain import NUMBERED, put_all, send_all
 
@@ -53,7 +51,7 @@ def isolate(effort: Effort) -> Cases:
     cases = {}
     for case in NUMBERED:
         count = effort(100_000, 500)
-        with ReceivePort(Tick if case == SMALL else Any) as port:
+        with ReceivePort[Any](Tick if case == SMALL else Any) as port:
             one = Isolate.spawn(_send_in_isolate, port.send_port, case, count)
             cases[case] = {"rate": receive_all(port.receive, case, count)}
             one.join()
@@ -62,7 +60,7 @@ def isolate(effort: Effort) -> Cases:
 
 @question.opponent("Pipe (spawn)")
 def pipe(effort: Effort) -> Cases:
-    context, cases = multiprocessing.get_context("spawn"), {}
+    context, cases = context_of("spawn"), {}
     for case in NUMBERED:
         ours, theirs = context.Pipe()
         process = context.Process(target=send_all, args=(theirs, case, effort(50_000, 500)))
@@ -74,9 +72,9 @@ def pipe(effort: Effort) -> Cases:
 
 @question.opponent("mp.Queue (spawn)")
 def queues(effort: Effort) -> Cases:
-    context, cases = multiprocessing.get_context("spawn"), {}
+    context, cases = context_of("spawn"), {}
     for case in NUMBERED:
-        there: multiprocessing.queues.Queue[Any] = context.Queue()
+        there: Any = context.Queue()
         process = context.Process(target=put_all, args=(there, case, effort(50_000, 500)))
         process.start()
         cases[case] = {"rate": receive_all(there.get, case, effort(50_000, 500))}

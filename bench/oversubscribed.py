@@ -48,7 +48,7 @@ def echo(hello: Any, spin: bool) -> None:
 
     if not spin:
         stop_spinning()
-    with ReceivePort() as port:
+    with ReceivePort[Any]() as port:
         hello.send(port.send_port)
         for back, number in port:
             back.send(number)
@@ -60,7 +60,7 @@ def drive(done: Any, seconds: float, spin: bool) -> None:
 
     if not spin:
         stop_spinning()
-    with ReceivePort() as hello, ReceivePort() as back, ReceivePort() as start:
+    with ReceivePort[Any]() as hello, ReceivePort[Any]() as back, ReceivePort[Any]() as start:
         with Isolate.spawn(echo, hello.send_port, spin):
             there, port = hello.receive(60), back.send_port
             done.send(start.send_port)
@@ -79,7 +79,7 @@ def compute(done: Any, seconds: float, spin: bool) -> None:
 
     if not spin:
         stop_spinning()
-    with ReceivePort() as start:
+    with ReceivePort[Any]() as start:
         done.send(start.send_port)
         start.receive(60)
         count, until = 0, time.perf_counter() + seconds
@@ -95,7 +95,7 @@ def at_once(entries: list[Any], seconds: float, spin: bool) -> list[float]:
 
     isolates = []
     for entry in entries:
-        port: ReceivePort[Any] = ReceivePort(end_with_senders=False)
+        port: ReceivePort[Any] = ReceivePort[Any](end_with_senders=False)
         isolates.append((Isolate.spawn(entry, port.send_port, seconds, spin), port))
     for start in [port.receive(60) for _, port in isolates]:
         start.send(None)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import threading
 import time
+from collections.abc import Awaitable, Callable
 
 from bench import _channels
 from bench._channels import Channel
@@ -27,6 +28,9 @@ question = Question(
 )
 
 
+type Receive = Callable[[], Awaitable[object]]
+
+
 def paced(channel: Channel, message: object, seconds: float) -> Cases:
     """Send messages there and back, each some milliseconds after the last one, to who blocks and to who awaits."""
 
@@ -38,16 +42,16 @@ def paced(channel: Channel, message: object, seconds: float) -> Cases:
         assert trip() == message
     cases = {SYNC: percentiles(timed(trip, seconds, pause=PACE))}
     if channel.areceive is not None:
-        cases[ASYNC] = asyncio.run(_paced_in_loop(channel, message, seconds))
+        cases[ASYNC] = asyncio.run(_paced_in_loop(channel, channel.areceive, message, seconds))
     return cases
 
 
-async def _paced_in_loop(channel: Channel, message: object, seconds: float) -> Figures:
+async def _paced_in_loop(channel: Channel, receive: Receive, message: object, seconds: float) -> Figures:
     times: list[float] = []
     until = time.perf_counter() + seconds
     while time.perf_counter() < until or len(times) < 10:
         await asyncio.sleep(PACE)
-        receiving = asyncio.ensure_future(channel.areceive())  # type: ignore[misc,arg-type]
+        receiving = asyncio.ensure_future(receive())
         await asyncio.sleep(0)  # it waits before there is anything
         begin = time.perf_counter()
         channel.send(message)

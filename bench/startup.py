@@ -1,16 +1,14 @@
 """How long until a worker's first message or result is there?"""
 
-import multiprocessing
 import queue
 import subprocess
 import sys
 import threading
 import time
-from multiprocessing.connection import Connection
 from typing import Any
 
 from bench._figures import Cases, Results, percentiles
-from bench._harness import Effort, Metric, Panel, Question, Unavailable, need, timed
+from bench._harness import Effort, Metric, Panel, Question, Unavailable, context_of, need, timed
 from bench._hello import negate, say_hello
 
 COLD, IMPORTED, PROGRAM, WARM = "cold, import included", "cold", "whole program", "warm"
@@ -32,21 +30,21 @@ question = Question(
 PROGRAMS = {
     "subiso": (
         "from subiso import Isolate, ReceivePort",
-        "port = ReceivePort(); isolate = Isolate.spawn(say_hello, port.send_port); port.receive(); end = clock()",
+        "port = ReceivePort[Any](); isolate = Isolate.spawn(say_hello, port.send_port); port.receive(); end = clock()",
     ),
     "IsolatePool": (
         "from subiso import IsolatePool",
         "with IsolatePool(1) as pool: pool.submit(negate, 1).result(); end = clock()",
     ),
     "process (spawn)": (
-        "import multiprocessing; context = multiprocessing.get_context('spawn')",
+        "import multiprocessing; context = context_of('spawn')",
         (
             "ours, theirs = context.Pipe(); one = context.Process(target=say_hello, args=(theirs,)); one.start(); "
             "ours.recv(); end = clock(); one.join()"
         ),
     ),
     "process (forkserver)": (
-        "import multiprocessing; context = multiprocessing.get_context('forkserver')",
+        "import multiprocessing; context = context_of('forkserver')",
         (
             "ours, theirs = context.Pipe(); one = context.Process(target=say_hello, args=(theirs,)); one.start(); "
             "ours.recv(); end = clock(); one.join()"
@@ -54,10 +52,7 @@ PROGRAMS = {
     ),
     "ProcessPoolExecutor (spawn)": (
         "from concurrent.futures import ProcessPoolExecutor; import multiprocessing",
-        (
-            "with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool: "
-            "pool.submit(negate, 1).result(); end = clock()"
-        ),
+        ("with ProcessPoolExecutor(1, context_of('spawn')) as pool: pool.submit(negate, 1).result(); end = clock()"),
     ),
     "InterpreterPoolExecutor": (
         "from concurrent.futures import InterpreterPoolExecutor",
@@ -124,7 +119,7 @@ def isolate(effort: Effort) -> Cases:
 
     cases = cold("subiso", effort)
     times = []
-    with ReceivePort(end_with_senders=False) as port:
+    with ReceivePort[Any](end_with_senders=False) as port:
         for number in range(effort(220, 25)):
             begin = time.perf_counter()
             one = Isolate.spawn(say_hello, port.send_port)
@@ -152,7 +147,6 @@ def isolate_pool(effort: Effort) -> Cases:
 def start_process(context: Any) -> float:
     """Start a process and return the seconds until its first message was there."""
     begin = time.perf_counter()
-    ours: Connection[Any, Any]
     ours, theirs = context.Pipe()
     process = context.Process(target=say_hello, args=(theirs,))
     process.start()
@@ -167,7 +161,7 @@ def start_process(context: Any) -> float:
 def processes(name: str, method: str, effort: Effort) -> Cases:
     """Measure processes that are started in one way."""
     cases = cold(name, effort)
-    context = multiprocessing.get_context(method)
+    context = context_of(method)
     start_process(context)
     return cases | {WARM: milliseconds([start_process(context) for _ in range(effort(15, 2))])}
 

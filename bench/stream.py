@@ -1,6 +1,5 @@
 """How many items a second does a generator in a worker give?"""
 
-import multiprocessing
 import queue
 import threading
 import time
@@ -8,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from bench._figures import Cases, Results
-from bench._harness import Effort, Metric, Panel, Question
+from bench._harness import Effort, Metric, Panel, Question, context_of
 
 BOUND = 1000  # items that may wait
 ITEMS = "numbers, 1000 of which may wait"
@@ -55,7 +54,7 @@ def stream(effort: Effort) -> Cases:
 
 @question.opponent("mp.Queue (spawn)")
 def process(effort: Effort) -> Cases:
-    context, count = multiprocessing.get_context("spawn"), effort(100_000, 2000)
+    context, count = context_of("spawn"), effort(100_000, 2000)
     there: Any = context.Queue(BOUND)
     one = context.Process(target=fill, args=(there, count))
     one.start()

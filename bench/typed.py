@@ -1,6 +1,5 @@
 """What are typed messages worth? Structs through msgspec against pickled dataclasses, through ports and pipes."""
 
-import multiprocessing
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +9,7 @@ import msgspec
 from bench import _channels
 from bench._channels import Channel
 from bench._figures import Cases, Results, percentiles
-from bench._harness import Effort, Metric, Panel, Question, timed
+from bench._harness import Effort, Metric, Panel, Question, context_of, timed
 from bench._messages import Order, order
 from bench._plain import plain_order
 
@@ -70,7 +69,7 @@ def echo_encoded(pipe: Any) -> None:
 @contextmanager
 def encoded_pipe() -> Iterator[Channel]:
     """A process that echoes Structs which both sides encode and decode."""
-    context = multiprocessing.get_context("spawn")
+    context = context_of("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=echo_encoded, args=(theirs,))
     process.start()

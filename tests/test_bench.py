@@ -321,6 +321,13 @@ def test_a_quick_page_warns():
     assert "{warning}" in _report.page({"3.14": {"echo": echo_results((5, 40), quick=True)}})
 
 
+def test_a_page_of_a_busy_machine_warns():
+    """A page says if the machine had other things to do."""
+    results = echo_results((5, 40))
+    results.header = HEADER | {"load_before": 7.0}
+    assert "other things to do" in _report.page({"3.14": {"echo": results}})
+
+
 def test_no_results(tmp_path):
     """Without results there is no page, and a sentence says what to do."""
     with pytest.raises(SystemExit, match="python -m bench"):
