@@ -1,126 +1,102 @@
-"""How long does a small typed message take there and back? An isolate beside a process with `multiprocessing.Pipe`.
+"""How long does a message take there and back, flat out?"""
 
-Flat out: the next message leaves when the last one is back. Paced: one message every five milliseconds, so that the
-other side has gone to sleep. Each opponent is measured while the other is not there, several times in turn; the ratio
-is that of the medians of one and the same turn.
-"""
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 
-import argparse
-import multiprocessing
-import statistics
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from bench import _channels
+from bench._channels import Channel
+from bench._figures import Cases, Results, percentiles
+from bench._harness import Effort, Metric, Panel, Question, need, timed
+from bench._messages import SMALL, Tick, untyped
 
-import msgspec
+question = Question(
+    "echo",
+    "A message there and back, flat out",
+    "The next message leaves when the last one is back. The small typed message has an int and a str: a Struct "
+    "through a typed port, which checks it, and a dataclass, pickled, with the others; the thread hands over the "
+    "object itself.",
+    {"p50": Metric("µs"), "p99": Metric("µs")},
+    panels=[Panel(SMALL, "p50"), Panel("1 kB of bytes", "p50"), Panel("1 MB of bytes", "p50")],
+)
 
-from subiso import Isolate, ReceivePort, SendPort
-
-PACE = 0.005  # seconds
-
-Trip = Callable[[int], None]
-
-
-class Tick(msgspec.Struct):
-    number: int
-    name: str
+type Open = Callable[[], AbstractContextManager[Channel]]
 
 
-@dataclass
-class PlainTick:
-    number: int
-    name: str
+def trips(channel: Channel, message: object, seconds: float) -> dict[str, float]:
+    """Send one message there and back for so long, and see that it comes back unchanged."""
+    send, receive = channel.send, channel.receive
+
+    def trip() -> object:
+        send(message)
+        return receive()
+
+    assert trip() == message
+    return percentiles(timed(trip, seconds))
 
 
-def echo_in_isolate(hello: SendPort, back: SendPort) -> None:
-    with ReceivePort(Tick) as port:
-        hello.send(port.send_port)
-        for tick in port:
-            if tick.number < 0:
-                break
-            back.send(tick)
+def every_message(effort: Effort, open_channel: Open) -> Cases:
+    """Measure all messages through one channel."""
+    with open_channel() as channel:
+        return {case: trips(channel, message, effort(0.3, 0.01)) for case, message in untyped().items()}
 
 
-def echo_in_process(pipe: "Connection") -> None:
-    while (tick := pipe.recv()).number >= 0:
-        pipe.send(tick)
+@question.opponent("subiso")
+def isolate(effort: Effort) -> Cases:
+    with _channels.isolate(Tick) as typed:
+        small = trips(typed, Tick(1, "tick"), effort(0.3, 0.01))
+    return every_message(effort, _channels.isolate) | {SMALL: small}
 
 
-@contextmanager
-def isolate() -> Iterator[Trip]:
-    with ReceivePort() as hello, ReceivePort(Tick) as back:
-        echo = Isolate.spawn(echo_in_isolate, hello.send_port, back.send_port)
-        there = hello.receive(30)
-
-        def trip(number: int) -> None:
-            there.send(Tick(number, "tick"))
-            if back.receive().number != number:
-                raise AssertionError("another tick came back")
-
-        yield trip
-        there.send(Tick(-1, ""))
-        echo.join()
+@question.opponent("Pipe (spawn)")
+def pipe(effort: Effort) -> Cases:
+    return every_message(effort, _channels.pipe)
 
 
-@contextmanager
-def process() -> Iterator[Trip]:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    echo = context.Process(target=echo_in_process, args=(theirs,))
-    echo.start()
-
-    def trip(number: int) -> None:
-        ours.send(PlainTick(number, "tick"))
-        if ours.recv().number != number:
-            raise AssertionError("another tick came back")
-
-    trip(0)
-    yield trip
-    ours.send(PlainTick(-1, ""))
-    echo.join()
+@question.opponent("Pipe (forkserver)")
+def pipe_of_forkserver(effort: Effort) -> Cases:
+    return every_message(effort, lambda: _channels.pipe("forkserver"))
 
 
-def measure(trip: Trip, count: int, pause: float) -> list[float]:
-    for number in range(count // 10):
-        trip(number)
-    times = []
-    for number in range(count):
-        if pause:
-            time.sleep(pause)
-        start = time.perf_counter()
-        trip(number)
-        times.append((time.perf_counter() - start) * 1e6)
-    return times
+@question.opponent("mp.Queue (spawn)")
+def queues(effort: Effort) -> Cases:
+    return every_message(effort, _channels.queues)
 
 
-def compare(what: str, count: int, turns: int, pause: float) -> None:
-    medians: dict[str, list[float]] = {"isolate": [], "process": []}
-    worst: dict[str, list[float]] = {"isolate": [], "process": []}
-    for _ in range(turns):
-        for name, opponent in (("isolate", isolate), ("process", process)):
-            with opponent() as trip:
-                times = sorted(measure(trip, count, pause))
-            medians[name].append(times[len(times) // 2])
-            worst[name].append(times[len(times) * 99 // 100])
-    ratios = [theirs / ours for ours, theirs in zip(medians["isolate"], medians["process"], strict=True)]
-    for name in medians:
-        p50, p99 = statistics.median(medians[name]), statistics.median(worst[name])
-        print(f"{what:<10} {name:<8} p50 {p50:8.1f} µs   p99 {p99:8.1f} µs")
-    low, high = min(ratios), max(ratios)
-    print(f"{what:<10} isolate is {statistics.median(ratios):.1f} x faster at p50 ({low:.1f} to {high:.1f})\n")
+@question.opponent("thread")
+def thread(effort: Effort) -> Cases:
+    return every_message(effort, _channels.thread)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="see that it works; the figures mean little")
-    quick = parser.parse_args().quick
-    print(f"Python {sys.version.split()[0]}, there and back of a Struct with an int and a str")
-    compare("flat out", 500 if quick else 20_000, 1 if quick else 7, 0)
-    compare("paced", 20 if quick else 400, 1 if quick else 3, PACE)
+@question.opponent("interpreters.Queue")
+def interpreter(effort: Effort) -> Cases:
+    return every_message(effort, _channels.interpreter)
 
 
-if __name__ == "__main__":
-    main()
+@question.opponent("aiointerpreters")
+def runner(effort: Effort) -> Cases:
+    need("aiointerpreters.runner")
+    import asyncio
+
+    from aiointerpreters.runner import Runner
+
+    from bench._hello import echo
+
+    loop = asyncio.new_event_loop()
+    cases = {}
+    with Runner(workers=1).start() as one:
+
+        def trip(message: object) -> None:
+            assert loop.run_until_complete(one.run(echo, message)) == message
+
+        for case, message in untyped().items():
+            if isinstance(message, (int, bytes)):  # it takes nothing else
+                cases[case] = percentiles(timed(partial(trip, message), 0.01))
+    loop.close()
+    return cases
+
+
+@question.answers
+def answer(results: Results) -> str:
+    ours, theirs = (results.median(name, SMALL, "p50") for name in ("subiso", "Pipe (spawn)"))
+    return f"An echo takes {ours:.1f} µs, through a Pipe {theirs:.0f}"

@@ -1,22 +1,35 @@
-"""How long until a busy isolate is gone? And what do a thousand kills leave behind?"""
+"""How long until a busy worker is gone?"""
 
-import argparse
-import os
-import statistics
-import sys
-import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
-from subiso import Isolate, ReceivePort, SendPort
+from bench._figures import Cases, Results
+from bench._harness import Effort, Metric, Panel, Question, context_of
+
+LOOP, SWALLOW = "a loop", "a loop that catches everything"
+
+question = Question(
+    "kills",
+    "Stopping busy code",
+    "From `kill` until `join` returns: of a loop, and of a loop that catches whatever is raised and goes on. A "
+    "process is killed by a signal (SIGKILL), at which its `finally` blocks do not run; an isolate's do. Threads and "
+    "the standard library's interpreters cannot be stopped.",
+    {"p50": Metric("ms"), "p99": Metric("ms")},
+    rounds=3,
+    panels=[Panel(LOOP, "p50", log=False), Panel(SWALLOW, "p50", log=False)],
+)
 
 
-def loop(hello: SendPort) -> None:
+def loop(hello: Any) -> None:
+    """Never end."""
     hello.send(None)
     while True:
         pass
 
 
-def swallow(hello: SendPort) -> None:
+def swallow(hello: Any) -> None:
+    """Never end, whatever is raised."""
     hello.send(None)
     while True:
         try:
@@ -26,42 +39,52 @@ def swallow(hello: SendPort) -> None:
             pass
 
 
-def kill(entry: object, hello: ReceivePort) -> float:
-    """Return the seconds from `kill` of a busy isolate until `join` returns."""
-    isolate = Isolate.spawn(entry, hello.send_port)
-    hello.receive(60)
-    begin = time.perf_counter()
-    isolate.kill()
-    isolate.join()
-    return time.perf_counter() - begin
+def figures(kill: Callable[[Any], float], effort: Effort, count: int) -> Cases:
+    """Kill both a number of times."""
+    cases = {}
+    for name, entry in ((LOOP, loop), (SWALLOW, swallow)):
+        times = sorted(kill(entry) * 1e3 for _ in range(effort(count, 3)))
+        cases[name] = {"p50": times[len(times) // 2], "p99": times[len(times) * 99 // 100]}
+    return cases
 
 
-def resources() -> str:
-    """Describe what the process holds."""
-    with open("/proc/self/statm") as file:
-        memory = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-    return f"{threading.active_count()} threads, {len(os.listdir('/proc/self/fd'))} descriptors, {memory:.1f} MB"
+@question.opponent("subiso")
+def isolate(effort: Effort) -> Cases:
+    from subiso import Isolate, ReceivePort
+
+    with ReceivePort[Any](end_with_senders=False) as hello:
+
+        def kill(entry: Callable[[Any], None]) -> float:
+            one = Isolate.spawn(entry, hello.send_port)
+            hello.receive(60)
+            begin = time.perf_counter()
+            one.kill()
+            one.join()
+            return time.perf_counter() - begin
+
+        for _ in range(5):
+            kill(loop)
+        return figures(kill, effort, 100)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="see that it works; the figures mean little")
-    quick = parser.parse_args().quick
-    count, warm = (50, 20) if quick else (1000, 100)
-    print(f"Python {sys.version.split()[0]}")
-    with ReceivePort(end_with_senders=False) as hello:
-        for entry in (loop, swallow):
-            times = sorted(kill(entry, hello) * 1000 for _ in range(max(count // 5, 20)))
-            p50, p99 = statistics.median(times), times[int(len(times) * 0.99)]
-            figures = f"p50 {p50:.1f} ms, p99 {p99:.1f} ms, at most {times[-1]:.1f} ms"
-            print(f"{entry.__name__:8} kill until join returns: {figures}")
-        for _ in range(warm):
-            kill(loop, hello)
-        print(f"after {warm} kills:  {resources()}")
-        for _ in range(count):
-            kill(loop, hello)
-        print(f"after {count} more: {resources()}")
+@question.opponent("process (spawn)")
+def process(effort: Effort) -> Cases:
+    context = context_of("spawn")
+
+    def kill(entry: Callable[[Any], None]) -> float:
+        ours, theirs = context.Pipe()
+        one = context.Process(target=entry, args=(theirs,))
+        one.start()
+        ours.recv()
+        begin = time.perf_counter()
+        one.kill()
+        one.join()
+        return time.perf_counter() - begin
+
+    return figures(kill, effort, 15)
 
 
-if __name__ == "__main__":
-    main()
+@question.answers
+def answer(results: Results) -> str:
+    ours, stubborn = (results.median("subiso", case, "p50") for case in (LOOP, SWALLOW))
+    return f"A busy isolate is gone {ours:.1f} ms after it is killed, {stubborn:.0f} if it catches everything"

@@ -1,85 +1,62 @@
-"""How long does a task of a pool take, and a map of many small ones? Beside the standard library's executors.
+"""What does a task cost in a pool, and a map of many small ones?"""
 
-`submit`: one task after the other, each waited for. `map`: ten thousand small tasks, ProcessPoolExecutor's with a chunk
-size of one. Each opponent is measured while the others are not there, several times in turn; the ratio is that of one
-and the same turn.
-"""
-
-import argparse
-import concurrent.futures
-import multiprocessing
-import statistics
-import sys
 import time
-from collections.abc import Callable
-from concurrent.futures import Executor
-from operator import neg
+from collections.abc import Callable, Iterable
+from functools import partial
 
-from subiso import IsolatePool
+from bench._figures import Cases, Results, percentiles
+from bench._harness import Effort, Metric, Panel, Question, timed
+from bench._hello import negate
+from bench._opponents import POOLS
 
 WORKERS = 2
+SUBMIT = "submit one, wait for it"
+OWN, SINGLY = "map 10,000, chunked by itself", "map 10,000, one at a time"
 
-Opponents = dict[str, Callable[[], Executor]]
-
-
-def opponents() -> Opponents:
-    """Return the executors that this Python has."""
-    context = multiprocessing.get_context("spawn")
-    found: Opponents = {
-        "isolates": lambda: IsolatePool(WORKERS),
-        "processes": lambda: concurrent.futures.ProcessPoolExecutor(WORKERS, context),
-    }
-    if hasattr(concurrent.futures, "InterpreterPoolExecutor"):
-        found["interpreters"] = lambda: concurrent.futures.InterpreterPoolExecutor(WORKERS)
-    return found
-
-
-def time_submit(pool: Executor, count: int) -> float:
-    """Return how many microseconds one task takes, at p50."""
-    times = []
-    for number in range(count + count // 10):
-        start = time.perf_counter()
-        if pool.submit(neg, number).result() != -number:
-            raise AssertionError("another result came back")
-        times.append((time.perf_counter() - start) * 1e6)
-    return statistics.median(times[count // 10 :])
+question = Question(
+    "pool",
+    "A small task in a pool",
+    f"Pools of {WORKERS} workers, which have done something before. One task after the other, each waited for; then "
+    "10,000 tasks by `map`, in chunks as the pool makes them unless told otherwise (ProcessPoolExecutor, "
+    "InterpreterPoolExecutor and loky: one at a time; isolates: some milliseconds' worth), and one at a time. A task "
+    "changes the sign of a number. aiointerpreters has no `map`; it gathers all.",
+    {"p50": Metric("µs"), "p99": Metric("µs"), "each": Metric("µs a task")},
+    rounds=3,
+    panels=[
+        Panel(SUBMIT, "p50", "one task, waited for"),
+        Panel(OWN, "each", "map, own chunks, each"),
+        Panel(SINGLY, "each", "map, singly, each"),
+    ],
+)
 
 
-def time_map(pool: Executor, count: int) -> float:
-    """Return how many milliseconds a map of ``count`` small tasks takes."""
-    start = time.perf_counter()
-    if sum(pool.map(neg, range(count))) != -count * (count - 1) // 2:
-        raise AssertionError("other results came back")
-    return (time.perf_counter() - start) * 1e3
+def measure(name: str, effort: Effort) -> Cases:
+    """Measure one pool."""
+    with POOLS[name](WORKERS) as pool:
+        assert list(pool.map(negate, range(10))) == [-number for number in range(10)]
+        tasks = timed(lambda: pool.call(negate, 1), effort(0.6, 0.02))
+        cases = {SUBMIT: percentiles(tasks), OWN: {"each": time_map(pool.map, effort)}}
+        if pool.map_singly is not None:
+            cases[SINGLY] = {"each": time_map(pool.map_singly, effort)}
+    return cases
 
 
-def compare(what: str, unit: str, measure: Callable[[Executor], float], turns: int) -> None:
-    found: dict[str, list[float]] = {name: [] for name in opponents()}
-    for _ in range(turns):
-        for name, make in opponents().items():
-            with make() as pool:
-                list(pool.map(neg, range(10)))  # everybody is there
-                found[name].append(measure(pool))
-    for name, values in found.items():
-        line = f"{what:<8} {name:<13} {statistics.median(values):9.1f} {unit}"
-        if name != "isolates":
-            ratios = [theirs / ours for ours, theirs in zip(found["isolates"], values, strict=True)]
-            line += (
-                f"   isolates are {statistics.median(ratios):5.1f} x faster ({min(ratios):.1f} to {max(ratios):.1f})"
-            )
-        print(line)
-    print()
+def time_map(map_: Callable[..., Iterable[int]], effort: Effort) -> float:
+    """Return the microseconds that each of many small tasks took."""
+    count = effort(10_000, 200)
+    sum(map_(negate, range(count // 10)))
+    begin = time.perf_counter()
+    total = sum(map_(negate, range(count)))
+    seconds = time.perf_counter() - begin
+    assert total == -count * (count - 1) // 2
+    return seconds / count * 1e6
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="see that it works; the figures mean little")
-    quick = parser.parse_args().quick
-    print(f"Python {sys.version.split()[0]}, {WORKERS} workers")
-    turns = 1 if quick else 7
-    compare("submit", "µs", lambda pool: time_submit(pool, 100 if quick else 2_000), turns)
-    compare("map", "ms", lambda pool: time_map(pool, 500 if quick else 10_000), turns)
+for _name in POOLS:
+    question.opponent(_name)(partial(measure, _name))
 
 
-if __name__ == "__main__":
-    main()
+@question.answers
+def answer(results: Results) -> str:
+    ours, theirs = (results.median(name, SUBMIT, "p50") for name in ("subiso", "ProcessPoolExecutor (spawn)"))
+    return f"A task in a pool costs {ours:.0f} µs, in a process pool {theirs:.0f}"

@@ -1,69 +1,80 @@
-"""How many items a second go through a stream? Beside a bounded `multiprocessing.Queue`, filled by a process."""
+"""How many items a second does a generator in a worker give?"""
 
-import argparse
-import multiprocessing
-import multiprocessing.queues
-import os
-import statistics
-import sys
+import queue
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from subiso import Isolate
+from bench._figures import Cases, Results
+from bench._harness import Effort, Metric, Panel, Question, context_of
 
-BOUND = 1000  # items that may wait, for both
+BOUND = 1000  # items that may wait
+ITEMS = "numbers, 1000 of which may wait"
+
+question = Question(
+    "stream",
+    "A generator in a worker",
+    f"Numbers that a generator yields in a worker, at most {BOUND} of which may wait to be taken: `Isolate.stream`, "
+    "and bounded queues that are filled by a process and by a thread.",
+    {"rate": Metric("per s", lower_is_better=False)},
+    panels=[Panel(ITEMS, "rate", log=False)],
+)
 
 
 def produce(count: int) -> Iterator[int]:
+    """Yield numbers."""
     yield from range(count)
 
 
-def fill(queue: "multiprocessing.queues.Queue[int]", count: int) -> None:
-    for number in range(count):
-        queue.put(number)
+def fill(there: Any, count: int) -> None:
+    """Put numbers into a queue."""
+    for number in produce(count):
+        there.put(number)
 
 
-def through_stream(count: int) -> float:
-    stream = Isolate.stream(produce, count, maxsize=BOUND)
-    next(stream)
-    start = time.perf_counter()
-    rest = sum(1 for _ in stream)
-    return rest / (time.perf_counter() - start)
-
-
-def through_queue(count: int) -> float:
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue(BOUND)
-    process = context.Process(target=fill, args=(queue, count))
-    process.start()
-    queue.get()
-    start = time.perf_counter()
+def rate_of(take: Callable[[], int], count: int) -> Cases:
+    """Take that many numbers, and return how many came a second after the first."""
+    take()
+    begin = time.perf_counter()
     for _ in range(count - 1):
-        queue.get()
-    rate = (count - 1) / (time.perf_counter() - start)
-    process.join()
-    return rate
+        last = take()
+    seconds = time.perf_counter() - begin
+    assert last == count - 1
+    return {ITEMS: {"rate": (count - 1) / seconds}}
 
 
-def memory() -> float:
-    """Return the resident memory of this process in MB."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+@question.opponent("subiso")
+def stream(effort: Effort) -> Cases:
+    from subiso import Isolate
+
+    count = effort(200_000, 2000)
+    return rate_of(Isolate.stream(produce, count, maxsize=BOUND).__next__, count)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="see that it works; the figures mean little")
-    quick = parser.parse_args().quick
-    count = 2_000 if quick else 100_000
-    turns = [(through_stream(count), through_queue(count)) for _ in range(1 if quick else 5)]
-    ratio = statistics.median(ours / theirs for ours, theirs in turns)
-    ours, theirs = (statistics.median(one) for one in zip(*turns, strict=True))
-    print(f"Python {sys.version.split()[0]}: {ours:,.0f} items/s by stream, {theirs:,.0f} by queue: {ratio:.1f} x")
-    before, many = memory(), 5_000 if quick else 1_000_000
-    through_stream(many)
-    print(f"{many:,} items through a stream: {memory() - before:+.1f} MB")
+@question.opponent("mp.Queue (spawn)")
+def process(effort: Effort) -> Cases:
+    context, count = context_of("spawn"), effort(100_000, 2000)
+    there: Any = context.Queue(BOUND)
+    one = context.Process(target=fill, args=(there, count))
+    one.start()
+    cases = rate_of(there.get, count)
+    one.join()
+    return cases
 
 
-if __name__ == "__main__":
-    main()
+@question.opponent("thread")
+def thread(effort: Effort) -> Cases:
+    count = effort(100_000, 2000)
+    there: queue.Queue[int] = queue.Queue(BOUND)
+    one = threading.Thread(target=fill, args=(there, count))
+    one.start()
+    cases = rate_of(there.get, count)
+    one.join()
+    return cases
+
+
+@question.answers
+def answer(results: Results) -> str:
+    ours, theirs = (results.median(name, ITEMS, "rate") for name in ("subiso", "mp.Queue (spawn)"))
+    return f"A stream gives {ours / 1e6:.2f} million items a second, a process's queue {theirs / 1e6:.2f}"

@@ -1,0 +1,161 @@
+"""How much memory does one more worker take?"""
+
+import gc
+import queue
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from bench._figures import Cases, Results
+from bench._harness import Effort, Metric, Panel, Question, context_of, need
+from bench._hello import wait_in_isolate, wait_in_process
+
+LOADED = {"bare": "", "msgspec": "msgspec", "numpy": "numpy"}
+FIRST, MORE = 2, 4  # workers that are there before it counts, and those that count
+
+question = Question(
+    "memory",
+    "Memory of one more worker",
+    f"What {MORE} more workers take, each, when {FIRST} are there already; all have loaded the package, sent a "
+    "message, and wait. Of a process: its USS, the memory that would be free if it ended (the private pages in "
+    "`/proc/PID/smaps`). Of what lives inside the process: how much its own USS grows; pages of memory files, which "
+    "are mapped by several interpreters of the process and so do not count as private, are counted once. No spare "
+    "interpreters are kept meanwhile.",
+    {"uss": Metric("MB")},
+    rounds=3,
+    panels=[Panel(name, "uss", name if name == "bare" else f"with {name}", log=False) for name in LOADED],
+)
+
+
+def private(process: int | str = "self") -> float:
+    """Return the memory in MB that only this process has.
+
+    Of shared memory files (isolates have one that each interpreter maps), each page counts once, however often it is
+    mapped: that is its proportional size, since no other process has it.
+    """
+    total, is_file_in_memory = 0, False
+    with open(f"/proc/{process}/smaps") as file:
+        for line in file:
+            field, *words = line.split()
+            if "-" in field:  # the first line of a mapping
+                is_file_in_memory = words[-1:] == ["(deleted)"] and "/memfd:" in line
+            elif field in (("Pss:",) if is_file_in_memory else ("Private_Clean:", "Private_Dirty:")):
+                total += int(words[0])
+    return total * 1024 / 1e6
+
+
+def settled(look: Callable[[], float]) -> float:
+    """Return a figure when it has stopped changing: threads that start or end may take a while."""
+    before = look()
+    for _ in range(50):
+        gc.collect()
+        time.sleep(0.1)
+        after = look()
+        if abs(after - before) < 0.05:
+            break
+        before = after
+    return after
+
+
+def grown(start: Callable[[], None]) -> float:
+    """Return the MB by which this process grows with each worker that is started in it."""
+
+    for _ in range(FIRST):
+        start()
+    before = settled(private)
+    for _ in range(MORE):
+        start()
+    return (settled(private) - before) / MORE
+
+
+@question.opponent("subiso")
+def isolate(effort: Effort) -> Cases:
+    from subiso import Isolate, ReceivePort, configure
+
+    configure(spares=0)
+    cases = {}
+    for name, package in LOADED.items():
+        isolates: list[Any] = []
+        with ReceivePort[Any]() as hello:
+
+            def start(package: str = package, hello: ReceivePort[Any] = hello, isolates: list[Any] = isolates) -> None:
+                one = Isolate.spawn(wait_in_isolate, hello.send_port, package, fresh=True)
+                isolates.append((one, hello.receive(60)))
+
+            cases[name] = {"uss": grown(start)}
+            for one, port in isolates:
+                port.send(None)
+                one.join()
+    return cases
+
+
+def processes(method: str) -> Cases:
+    """Measure processes that are started in one way."""
+    context = context_of(method)
+    cases = {}
+    for name, package in LOADED.items():
+        started = []
+        for _ in range(FIRST + MORE):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=wait_in_process, args=(theirs, package))
+            process.start()
+            started.append((process, ours, ours.recv()))
+        uss = [settled(partial(private, number)) for _, _, number in started[FIRST:]]
+        cases[name] = {"uss": sum(uss) / MORE}
+        for process, ours, _ in started:
+            ours.send(None)
+            process.join()
+    return cases
+
+
+@question.opponent("process (spawn)")
+def spawned(effort: Effort) -> Cases:
+    return processes("spawn")
+
+
+@question.opponent("process (forkserver)")
+def forkserver(effort: Effort) -> Cases:
+    return processes("forkserver")
+
+
+@question.opponent("concurrent.interpreters")
+def interpreter(effort: Effort) -> Cases:
+    need("concurrent.interpreters")
+    from concurrent import interpreters
+
+    others = []
+
+    def start() -> None:
+        there, back, other = interpreters.create_queue(), interpreters.create_queue(), interpreters.create()
+        other.prepare_main(there=there, back=back)
+        one = threading.Thread(target=other.exec, args=("back.put(1); there.get()",))
+        one.start()
+        back.get()
+        others.append((there, one))
+
+    cases = {"bare": {"uss": grown(start)}}  # it can load neither package
+    for there, one in others:
+        there.put(None)
+        one.join()
+    return cases
+
+
+@question.opponent("thread")
+def thread(effort: Effort) -> Cases:
+    waiting: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def start() -> None:
+        threading.Thread(target=waiting.get).start()
+
+    uss = grown(start)
+    for _ in range(FIRST + MORE):
+        waiting.put(None)
+    return {name: {"uss": uss} for name in LOADED}  # packages are loaded once for all
+
+
+@question.answers
+def answer(results: Results) -> str:
+    ours, theirs = (results.median(name, "msgspec", "uss") for name in ("subiso", "process (spawn)"))
+    return f"One more isolate with msgspec takes {ours:.1f} MB, one more process {theirs:.1f}"
