@@ -380,7 +380,7 @@ def test_structs_keep_what_pickle_would_change():
 
 
 @pytest.mark.parametrize("in_thread", [False, True])
-@pytest.mark.parametrize("encode", [messages.encode, messages.typed_encode])
+@pytest.mark.parametrize("encode", [messages.encode, messages.typed_encode], ids=["encode", "typed_encode"])
 def test_too_deep(encode, in_thread):
     """What is nested too deeply to be pickled is refused with a clear text."""
     message = []
@@ -463,7 +463,7 @@ LARGE = {
 
 @pytest.mark.dart("lib/typed_message_test", "lib/message3_test")
 @pytest.mark.parametrize("name", [*ARRAYS, *LARGE])
-@pytest.mark.parametrize("encode", [messages.encode, messages.typed_encode])
+@pytest.mark.parametrize("encode", [messages.encode, messages.typed_encode], ids=["encode", "typed_encode"])
 def test_arrays(name, encode):
     """Arrays of every sort keep data type, shape, values and order, and can be written to."""
     message = {**ARRAYS, **LARGE}[name]
@@ -574,7 +574,7 @@ def test_threads_encode_at_once():
     assert results == dict.fromkeys(range(4), True)
 
 
-@pytest.mark.parametrize("encode", [messages.encode, messages.typed_encode])
+@pytest.mark.parametrize("encode", [messages.encode, messages.typed_encode], ids=["encode", "typed_encode"])
 def test_failures_leave_nothing_behind(encode):
     """After a message that failed, the next one is as if nothing had been."""
     for _ in range(3):
@@ -587,7 +587,7 @@ def test_failures_leave_nothing_behind(encode):
             messages.carry(None)
 
 
-@pytest.mark.parametrize("encode", [messages.encode, messages.typed_encode])
+@pytest.mark.parametrize("encode", [messages.encode, messages.typed_encode], ids=["encode", "typed_encode"])
 def test_what_interrupts_encoding_passes(encode):
     """A KeyboardInterrupt during encoding is no matter of what is sent."""
     with pytest.raises(KeyboardInterrupt):
@@ -690,7 +690,7 @@ class Method:
     "lib/illegal_msg_function_test",
 )
 @pytest.mark.parametrize("text", UNSENDABLE)
-@pytest.mark.parametrize("encode", [messages.encode, messages.typed_encode])
+@pytest.mark.parametrize("encode", [messages.encode, messages.typed_encode], ids=["encode", "typed_encode"])
 def test_unsendable(text, encode, elsewhere_unknown):
     """What cannot be sent is refused with the way to it, and what it is."""
     with pytest.raises(SendError) as caught:
