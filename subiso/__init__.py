@@ -42,9 +42,8 @@ The map of the package, from policy down to mechanism; imports point downwards o
         links  semaphore  regions   streams of records through shared memory; memory that is handed over
         arena  doorbell  protocol   where everything lies; waking; what travels
         interpreters                the only file that knows Python versions
-    integrations/               what joins it to other libraries (dask); the core imports none of it
+    integrations/               what joins it to other libraries (dask, joblib, OpenTelemetry); the core imports none of it
     cli/                        the command line
-    integrations/               other libraries; never imported by the core
     testing/                    for the tests of programs that use isolates
 
 Names are loaded when they are first used: inside an isolate only what it needs is imported.
