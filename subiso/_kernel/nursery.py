@@ -447,14 +447,11 @@ def found() -> Node:
     global _nursery
     _nursery = Nursery()
     waking.prepare()
-    atexit.register(_close, os.getpid())
+    closing = exits.Undisturbed(_nursery.close)
+    for _ in range(2):  # Ctrl-C may tear one of them at its very beginning
+        atexit.register(closing.run)
     forks.install(_close_idle, _living, _forget)
     return _nursery.node
-
-
-def _close(pid: int) -> None:
-    if _nursery is not None and os.getpid() == pid:
-        _nursery.close()
 
 
 def lease(name: str | None, fresh: bool) -> tuple[int, int]:
