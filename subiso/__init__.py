@@ -6,6 +6,7 @@ The map of the package, from policy down to mechanism; imports point downwards o
         children                    what it supervises
     actors  pool                objects in isolates; an executor of isolates
         crew  queues                its workers; what waits for them
+        mending                     what Ctrl-C has torn of that
         mapping  chunks             map: results in order; items, a chunk at a time
         progress  inquiry           what it does: live; where its workers stand
     lines                       the way to an actor

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from subiso._kernel.mailbox import Mailbox
+    from subiso._kernel.node import Node
     from subiso._kernel.waitables import Inbox
     from subiso.tasks import TaskFuture
 
@@ -98,6 +99,19 @@ class Member:
         except IsolateError:  # it has ended already
             pass
 
+    def turn_away(self, node: "Node") -> None:
+        """Kill the isolate if it was spawned after all, then close: it was given the port for its answers."""
+
+        def look() -> None:
+            if not any(node.mailbox.is_alive(slot, number) for slot, number in self.inbox.holders):
+                self.close()
+
+        self.inbox.on_event = look
+        for slot, number in self.inbox.holders:
+            if node.mailbox.is_alive(slot, number):
+                node.kill(slot, number, node.arena.capabilities(slot)[1])
+        look()
+
     def last_words(self) -> str:
         """Return what it has said about its end."""
         if not self._errors.messages:
@@ -107,5 +121,6 @@ class Member:
 
     def close(self) -> None:
         """Hear nothing more from it."""
+        self.inbox.on_event = None
         self._mailbox.close(self.inbox)
         self._mailbox.close(self._errors)

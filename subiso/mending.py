@@ -1,0 +1,65 @@
+"""What becomes of a pool when Ctrl-C, or another signal whose handler raises, comes while main works at it.
+
+Such an exception is raised between any two instructions of main's first thread, also between those that take an answer
+and those that give it to its future. What was torn cannot be known, so that everything which might be is given up: the
+workers are killed, and the tasks that they ran fail. Those that wait are run by new workers. The attendant does this, in
+whose thread no signal's handler runs.
+
+Where main merely waits, which is nearly always, nothing is torn and nothing of this happens.
+"""
+
+import functools
+import threading
+from time import monotonic
+
+from subiso._kernel import attendant as attendants
+from subiso._kernel import node as nodes
+from subiso.errors import IsolateKilledError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Concatenate
+
+    from subiso.crew import Crew
+
+
+def mended[**P, R](method: "Callable[Concatenate[Crew, P], R]") -> "Callable[Concatenate[Crew, P], R]":
+    """Have the crew mended if this method of it is torn."""
+
+    @functools.wraps(method)
+    def whole(crew: "Crew", *args: "P.args", **kwargs: "P.kwargs") -> "R":
+        try:
+            return method(crew, *args, **kwargs)
+        except Exception:
+            raise
+        except BaseException:
+            if crew.node.slot == nodes.MAIN and threading.current_thread() is threading.main_thread():
+                attendants.of(crew.node).call_at(monotonic(), functools.partial(_mend, crew))
+            raise
+
+    return whole
+
+
+def _mend(crew: "Crew") -> None:
+    with crew._lock:
+        members = [*crew.members, *crew._leaving]
+        for member in members:
+            member.task = None
+        crew.members.clear()
+        crew._idle.clear()
+        crew._starting = 0
+        crew._leaving = {member for member in members if member.isolate is not None}  # until they have ended
+        crew._queue.restore([*crew.maps.values(), *crew.unsettled])
+        lost = [task for task in [*crew.unsettled, *crew.cut] if task.is_lost()]
+    for member in members:
+        if member.isolate is None:
+            member.turn_away(crew.node)
+        else:
+            member.isolate.kill()
+    for task in lost:
+        task.fail(IsolateKilledError(f"{task._name} was given up: a signal has interrupted main's work at the pool"))
+    for member in members:
+        crew._on_event(member)  # it may have ended before
+    crew.dispatch()
+    crew.changed.notify()
