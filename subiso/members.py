@@ -1,5 +1,6 @@
 """The worker isolates of a pool, each as the pool sees it."""
 
+from _thread import get_ident
 from math import inf
 from time import monotonic
 
@@ -46,6 +47,7 @@ class Member:
     """One worker isolate.
 
     Attributes:
+        maker: the thread that spawns it.
         isolate: None until it has been spawned.
         port: where tasks are sent; None until it has said so.
         thread: the system's number of its thread, said at the same time.
@@ -60,6 +62,7 @@ class Member:
     def __init__(self, name: str, mailbox: "Mailbox") -> None:
         self.name = name
         self.inbox: Inbox = mailbox.open()
+        self.maker: int = get_ident()
         self.isolate: Isolate | None = None
         self.port: SendPort | None = None
         self.thread: int = 0

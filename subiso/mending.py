@@ -10,6 +10,7 @@ Where main merely waits, which is nearly always, nothing is torn and nothing of 
 
 import functools
 import threading
+from _thread import get_ident
 from time import monotonic
 
 from subiso._kernel import attendant as attendants
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Concatenate
 
     from subiso.crew import Crew
+    from subiso.members import Member
 
 
 def mended[**P, R](method: "Callable[Concatenate[Crew, P], R]") -> "Callable[Concatenate[Crew, P], R]":
@@ -35,31 +37,39 @@ def mended[**P, R](method: "Callable[Concatenate[Crew, P], R]") -> "Callable[Con
             raise
         except BaseException:
             if crew.node.slot == nodes.MAIN and threading.current_thread() is threading.main_thread():
-                attendants.of(crew.node).call_at(monotonic(), functools.partial(_mend, crew))
+                unborn = [member for member in [*crew.members] if member.isolate is None and member.maker == get_ident()]
+                attendants.of(crew.node).call_at(monotonic(), functools.partial(_mend, crew, unborn))
             raise
 
     return whole
 
 
-def _mend(crew: "Crew") -> None:
+def _mend(crew: "Crew", unborn: "list[Member]") -> None:
+    """Begin anew.
+
+    Args:
+        crew: to be mended.
+        unborn: its members that this thread was about to spawn when it was torn; others may do that just now.
+    """
     with crew._lock:
-        members = [*crew.members, *crew._leaving]
-        for member in members:
+        unborn = [member for member in unborn if member in crew.members]
+        known = [member for member in [*crew.members, *crew._leaving] if member.isolate is not None]
+        for member in known:
             member.task = None
-        crew.members.clear()
+        crew.members.difference_update(known, unborn)
+        crew._leaving.update(known)  # until they have ended
         crew._idle.clear()
-        crew._starting = 0
-        crew._leaving = {member for member in members if member.isolate is not None}  # until they have ended
+        crew._starting = len(crew.members)
         crew._queue.restore([*crew.maps.values(), *crew.unsettled])
         lost = [task for task in [*crew.unsettled, *crew.cut] if task.is_lost()]
-    for member in members:
-        if member.isolate is None:
-            member.turn_away(crew.node)
-        else:
+    for member in unborn:
+        member.turn_away(crew.node)
+    for member in known:
+        if member.isolate is not None:
             member.isolate.kill()
     for task in lost:
         task.fail(IsolateKilledError(f"{task._name} was given up: a signal has interrupted main's work at the pool"))
-    for member in members:
+    for member in known:
         crew._on_event(member)  # it may have ended before
     crew.dispatch()
     crew.changed.notify()

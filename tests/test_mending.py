@@ -68,5 +68,12 @@ def test_a_pool_that_is_torn_goes_on(monkeypatch, owner, name, after):
             except IsolateKilledError as error:
                 assert "a signal has interrupted" in str(error)
         assert tear.happened
-        assert pool.submit(pow, 7, 2).result(LONG) == 49
-        assert list(pool.map(abs, range(-20, 0))) == [*range(20, 0, -1)]
+        for _ in range(2):  # the pool may be mended only now
+            try:
+                assert pool.submit(pow, 7, 2).result(LONG) == 49
+                assert list(pool.map(abs, range(-20, 0))) == [*range(20, 0, -1)]
+                break
+            except IsolateKilledError:
+                continue
+        else:
+            pytest.fail("the pool loses work again and again")

@@ -198,6 +198,9 @@ class Nursery:
 
     def _live(self, berth: _Berth) -> None:
         """The whole life of one interpreter, on one thread."""
+        with self._lock:
+            if berth.thread is not threading.current_thread():  # Ctrl-C came while it was started: `_boot` has given up
+                return
         interpreter = None
         try:
             interpreter = interpreters.create()
