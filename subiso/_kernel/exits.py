@@ -4,9 +4,10 @@ import contextlib
 import os
 import sys
 import warnings
-from _thread import allocate_lock, start_new_thread
+from _thread import allocate_lock, get_native_id, start_new_thread
 
 from subiso._kernel import interpreters
+from subiso._kernel.naming import name_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ class Undisturbed:
                 continue
 
     def _call(self) -> None:
+        if get_native_id() != os.getpid():  # else no thread was to be had, and this is main's
+            name_thread("subiso-exit")
         self._go.acquire()
         if self._begun.acquire(False):
             try:
