@@ -14,10 +14,11 @@ PAGE = REFERENCE / "endings.md"
 HEAD = """\
 # How programs end
 
-Programs with isolates, ended many times over in each of these ways by `tests/endings.py`. A signal comes at a random instant
-between the program's first line and the end that it would have come to by itself. A failure would be a program that has
-not ended after 30 seconds, a crash, a complaint of CPython's, or an exit code that the program could not have had. The time is that from the
-signal, or from the program's last line, to the end of the process, on two processors that were busy with other things as well.
+Programs with isolates, ended many times over in each of these ways by `tests/endings.py`. A signal comes at a random
+instant between the program's first line and the end that it would have come to by itself. A failure would be a program
+that has not ended after 30 seconds, a crash, a complaint of CPython's, or an exit code that the program could not have
+had. The time is that from the signal, or from the program's last line, to the end of the process, on two processors
+that were busy with other things as well.
 
 This page is written by a command (`docs/endings.py`), not by hand.
 
@@ -37,7 +38,10 @@ def main() -> None:
             for one in report["endings"]:
                 if one["ending"] == name:
                     codes = ", ".join(f"{code}: {times}" for code, times in one["codes"].items())
-                    figures = [report["python"], *(one[key] for key in ("times", "failures", "p50_ms", "p99_ms", "longest_ms"))]
+                    figures = [
+                        report["python"],
+                        *(one[key] for key in ("times", "failures", "p50_ms", "p99_ms", "longest_ms")),
+                    ]
                     text += f"| {' | '.join(map(str, figures))} | {codes} |\n"
         text += "\n"
     PAGE.write_text(text.rstrip("\n") + "\n")

@@ -1,9 +1,9 @@
 """What becomes of a pool when Ctrl-C, or another signal whose handler raises, comes while main works at it.
 
-Such an exception is raised between any two instructions of main's first thread, also between those that take an answer
-and those that give it to its future. What was torn cannot be known, so that everything which might be is given up: the
-workers are killed, and the tasks that they ran fail. Those that wait are run by new workers. The attendant does this, in
-whose thread no signal's handler runs.
+Such an exception is raised between any two instructions of main's first thread, also between those that take an
+answer and those that give it to its future. What was torn cannot be known, so everything that might be is given up: the
+workers are killed, and the tasks that they ran fail. Those that wait are run by new workers. The attendant does this, in whose
+thread no signal's handler runs.
 
 Where main merely waits, which is nearly always, nothing is torn and nothing of this happens.
 """
@@ -29,18 +29,20 @@ if TYPE_CHECKING:
 def mended[**P, R](method: "Callable[Concatenate[Crew, P], R]") -> "Callable[Concatenate[Crew, P], R]":
     """Have the crew mended if this method of it is torn."""
 
-    @functools.wraps(method)
-    def whole(crew: "Crew", *args: "P.args", **kwargs: "P.kwargs") -> "R":
+    def whole(crew: "Crew", /, *args: "P.args", **kwargs: "P.kwargs") -> "R":
         try:
             return method(crew, *args, **kwargs)
         except Exception:
             raise
         except BaseException:
             if crew.node.slot == nodes.MAIN and threading.current_thread() is threading.main_thread():
-                unborn = [member for member in [*crew.members] if member.isolate is None and member.maker == get_ident()]
+                unborn = [
+                    member for member in [*crew.members] if member.isolate is None and member.maker == get_ident()
+                ]
                 attendants.of(crew.node).call_at(monotonic(), functools.partial(_mend, crew, unborn))
             raise
 
+    functools.update_wrapper(whole, method)
     return whole
 
 

@@ -2,10 +2,10 @@
 
     python tests/endings.py --times 200 --json docs/reference/endings/3.14.json
 
-A program says ``begin`` before it imports subiso. If a signal is to end it, that comes at a random instant between then and
-the end that the program would have come to by itself, its finalization included. A run has failed if the program has not
-ended after `BOUND` seconds, has crashed, has drawn a complaint of CPython's, or has an exit code that it could not have.
-The seed is printed, and `--seed` repeats the instants.
+A program says ``begin`` before it imports subiso. If a signal is to end it, that comes at a random instant between then
+and the end that the program would have come to by itself, its finalization included. A run has failed if the program
+has not ended after `BOUND` seconds, has crashed, has drawn a complaint of CPython's, or has an exit code that it could
+not have. The seed is printed, and `--seed` repeats the instants.
 """
 
 import argparse

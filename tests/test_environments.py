@@ -58,7 +58,10 @@ def test_servers(server, tmp_path):
     }[server]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), ROOT])}
     log = (tmp_path / "log").open("wb")
-    with log, subprocess.Popen([sys.executable, "-m", server, *options], env=environment, stdout=log, stderr=log) as run:
+    with (
+        log,
+        subprocess.Popen([sys.executable, "-m", server, *options], env=environment, stdout=log, stderr=log) as run,
+    ):
         try:
             deadline, answers = time.monotonic() + LONG, []
             while len(answers) < 4 and time.monotonic() < deadline:

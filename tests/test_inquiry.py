@@ -29,7 +29,10 @@ def ask():
 def test_where_every_isolate_stands():
     """Each isolate is named, with the lines that it is at, its innermost call last."""
     with ReceivePort() as port:
-        with Isolate.spawn(compute, port.send_port, name="computer"), Isolate.spawn(backtrack, port.send_port, name="b"):
+        with (
+            Isolate.spawn(compute, port.send_port, name="computer"),
+            Isolate.spawn(backtrack, port.send_port, name="b"),
+        ):
             port.receive(LONG)
             port.receive(LONG)
             text = subiso.dump_stacks(LONG)

@@ -25,7 +25,7 @@ def names():
 
 
 def test_an_isolate_is_found_by_its_name():
-    """The thread that runs an isolate's code has the isolate's name, as far as fifteen bytes go, beside subiso's own."""
+    """The thread that runs an isolate's code has the isolate's name, as far as fifteen bytes go."""
     with ReceivePort() as port, Isolate.spawn(tell, port.send_port, name="a parser of access logs"):
         wait, said = port.receive(LONG)
         found = names()

@@ -6,7 +6,17 @@ from collections import Counter
 
 import pytest
 
-from subiso import Isolate, IsolatePool, PortClosedError, PortEmpty, ReceivePort, Supervisor, lookup, register, unregister
+from subiso import (
+    Isolate,
+    IsolatePool,
+    PortClosedError,
+    PortEmpty,
+    ReceivePort,
+    Supervisor,
+    lookup,
+    register,
+    unregister,
+)
 from subiso.errors import IsolateKilledError
 
 LONG = 20
