@@ -2,8 +2,8 @@
 
 Such an exception is raised between any two instructions of main's first thread, also between those that take an
 answer and those that give it to its future. What was torn cannot be known, so everything that might be is given up: the
-workers are killed, and the tasks that they ran fail. Those that wait are run by new workers. The attendant does this, in whose
-thread no signal's handler runs.
+workers are killed, and the tasks that they ran fail. Those that wait are run by new workers. The attendant does this,
+in whose thread no signal's handler runs.
 
 Where main merely waits, which is nearly always, nothing is torn and nothing of this happens.
 """
