@@ -6,8 +6,9 @@ The map of the package, from policy down to mechanism; imports point downwards o
         children                    what it supervises
     actors  pool                objects in isolates; an executor of isolates
         crew  queues                its workers; what waits for them
+        mending                     what Ctrl-C has torn of that
         mapping  chunks             map: results in order; items, a chunk at a time
-        progress  inquiry           what it does: live; where its workers stand
+        progress  inquiry           what it does: live; where isolates stand
     lines                       the way to an actor
     members  tasks              a pool's workers, its tasks
         alarms  statistics          its deadlines; its figures
@@ -41,6 +42,7 @@ The map of the package, from policy down to mechanism; imports point downwards o
         mailbox  post  waitables    how threads wait; what arrives and is sent; what is waited for
         links  semaphore  regions   streams of records through shared memory; memory that is handed over
         arena  doorbell  protocol   where everything lies; waking; what travels
+        naming                      what the system calls threads
         interpreters                the only file that knows Python versions
     integrations/               what joins it to other libraries (dask, joblib, OpenTelemetry); the core imports none of it
     cli/                        the command line
@@ -77,6 +79,7 @@ if TYPE_CHECKING:
     from subiso.errors import SupervisorError as SupervisorError
     from subiso.futures import IsolateFuture as IsolateFuture
     from subiso.groups import IsolateGroup as IsolateGroup
+    from subiso.inquiry import dump_stacks as dump_stacks
     from subiso.isolate import Isolate as Isolate
     from subiso.isolate import compute as compute
     from subiso.listening import Subscription as Subscription
@@ -113,6 +116,7 @@ _HOMES = {
     "Isolate": "isolate",
     "compute": "isolate",
     "configure": "settings",
+    "dump_stacks": "inquiry",
     "Capability": "capabilities",
     "IsolateFuture": "futures",
     "IsolateGroup": "groups",

@@ -50,6 +50,7 @@ class Chunk(TaskFuture[None]):
         self.rest: Chunk | None = None
         self.results: list[Any] = []
         self.failed: BaseException | None = None
+        job.crew.cut[self] = None
 
     def encode_for(self, member: "Member") -> "Encoded":
         """Return the chunk as that worker wants it: with the function, if it is the first of this map."""
@@ -107,6 +108,10 @@ class Chunk(TaskFuture[None]):
         self._items = []
         self._settle(None, None)
         return failed is None
+
+    def is_lost(self) -> bool:
+        """Return whether neither a worker's answer is to come nor the map will have it done again."""
+        return not self.done() and self not in self._job._returned
 
     def outcomes(self) -> tuple[int, int, int]:
         """Return how many results, errors and cancelled calls it has come to."""
@@ -242,7 +247,7 @@ class Job:
         self._closed = True
         self._drawn.clear()
         self._source, self._left = None, 0
-        self.crew.maps.discard(self.number)
+        self.crew.maps.pop(self.number, None)
         for chunk in self._returned:
             chunk.cancel()
         self.changed.notify()

@@ -25,6 +25,7 @@ from subiso._kernel.interrupt import unwind
 from subiso._kernel.waitables import Waitable
 from subiso.errors import BrokenIsolatePool, IsolateError, IsolateKilledError
 from subiso.members import Member, Options
+from subiso.mending import mended
 from subiso.queues import WorkQueue
 
 TYPE_CHECKING = False
@@ -45,7 +46,9 @@ class Crew:
         limit: how many workers there may be.
         members: those that there are, beside those that are about to end.
         changed: notified when a worker has ended, or a task.
-        unfinished: how many tasks that were submitted have not ended.
+        unsettled: the submitted tasks without an outcome, in order.
+        cut: the chunks of maps without an outcome.
+        maps: those that are going on, by their numbers.
         broken: why no task can be run any more.
     """
 
@@ -55,8 +58,9 @@ class Crew:
         self.limit: int = limit
         self.members: set[Member] = set()
         self.changed: Waitable = Waitable()
-        self.unfinished: int = 0
-        self.maps: set[int] = set()  # the numbers of those that are going on
+        self.unsettled: dict[TaskFuture[Any], None] = {}
+        self.cut: dict[TaskFuture[Any], None] = {}
+        self.maps: dict[int, Job] = {}
         self.broken: str | None = None
         self.closing: bool = False
         self.tally: statistics.Tally = statistics.Tally()
@@ -72,6 +76,7 @@ class Crew:
 
     # -- work ----------------------------------------------------------------------------------------------------------
 
+    @mended
     def submit(self, task: "TaskFuture[Any]") -> None:
         """Have a task run.
 
@@ -83,9 +88,9 @@ class Crew:
             self.node.mailbox.pump()  # somebody may be idle by now, whose answer nobody has had time to take
         with self._lock:
             self.check_open()
-            self.unfinished += 1
+            self.unsettled[task] = None
             member = None
-            if self._idle and not self._queue:
+            if self._idle and not self._queue and task.begin():
                 member = self._idle.pop()
                 self._assign(member, task)
             else:
@@ -95,6 +100,7 @@ class Crew:
         else:
             self.dispatch()
 
+    @mended
     def offer(self, job: "Job", items: "list[Any] | None" = None) -> None:
         """Have a map worked on, with more items if there are any.
 
@@ -103,7 +109,7 @@ class Crew:
         """
         with self._lock:
             self.check_open()
-            self.maps.add(job.number)
+            self.maps[job.number] = job
             if items is not None:
                 job.add(items)
             self._queue.add(job)
@@ -121,6 +127,7 @@ class Crew:
         if self.closing:
             raise RuntimeError("cannot schedule new futures after shutdown")
 
+    @mended
     def dispatch(self) -> None:
         """Give idle workers what waits; start workers if there are not enough."""
         while True:
@@ -191,6 +198,7 @@ class Crew:
 
     # -- workers speak -------------------------------------------------------------------------------------------------
 
+    @mended
     def _on_event(self, member: Member) -> None:
         """Take a worker's answer, or notice its end. Called by any thread that pumps."""
         isolate = member.isolate
@@ -297,6 +305,7 @@ class Crew:
 
     # -- workers go ----------------------------------------------------------------------------------------------------
 
+    @mended
     def abandon(self, task: "TaskFuture[Any]") -> None:
         """Stop a task that has an outcome already, by killing its worker; another one is started when needed."""
         with self._lock:
@@ -382,14 +391,16 @@ class Crew:
 
     # -- the whole crew ------------------------------------------------------------------------------------------------
 
+    @mended
     def settled(self, task: "TaskFuture[Any]") -> None:
         """Note that a task has got its outcome."""
         with self._lock:
-            self.unfinished -= task.single
+            (self.unsettled if task.single else self.cut).pop(task, None)
             self.tally.count(task)
         if self.changed.waiters:
             self.changed.notify()
 
+    @mended
     def resize(self, limit: int) -> None:
         """Allow more workers, or fewer: those that are too many end when they have nothing to do."""
         with self._lock:
@@ -401,6 +412,7 @@ class Crew:
             member.stop()
         self.dispatch()
 
+    @mended
     def close(self, cancel: bool = False) -> None:
         """Accept no more work; workers end when everything is done. Does not wait."""
         with self._lock:
@@ -416,6 +428,7 @@ class Crew:
             work.cancel()
         self.changed.notify()
 
+    @mended
     def abort(self) -> None:
         """Accept no more work, and stop what is running."""
         self.close(cancel=True)
@@ -423,6 +436,11 @@ class Crew:
             running = [member.task for member in self.members if member.task is not None]
         for task in running:
             task.cancel()
+
+    @property
+    def unfinished(self) -> int:
+        """How many tasks that were submitted have not ended."""
+        return len(self.unsettled)
 
     @property
     def is_over(self) -> bool:

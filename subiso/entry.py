@@ -12,6 +12,7 @@ from subiso._kernel import output, protocol, setting
 from subiso._kernel.arena import slot_of
 from subiso._kernel.control import tell_errors
 from subiso._kernel.interrupt import IsolateKilled, unwind
+from subiso._kernel.naming import name_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def host(data: "tuple[Any, ...]", buffers: list[memoryview]) -> "Body":
     setting.apply(inherited)
     node = nodes.current()
     node.name = options[0]
+    name_thread(node.name)
     if options[5]:
         output.forward(node)
     reports.install(options[7])

@@ -82,6 +82,10 @@ class IsolateFuture[R](Future[R]):
             message = inbox.messages.popleft()
         except IndexError:  # another thread was quicker
             return
+        except BaseException:  # Ctrl-C, perhaps with the message in hand
+            if not inbox.messages:
+                self._fail(IsolateKilledError(f"the result of {self._name} was lost: a signal came as it arrived"))
+            raise
         self._forget()
         try:
             kind, body, buffers = links.unpack(*message)

@@ -1,4 +1,4 @@
-"""Where the workers of a pool stand.
+"""Where isolates, and the workers of a pool, stand.
 
 `sys._current_frames` is of no use: on every version it walks through the threads of all interpreters, and makes frame
 objects of theirs without their GIL; the process then aborts. `faulthandler` only reads, and does so in the thread that
@@ -15,6 +15,7 @@ import traceback
 from time import monotonic, sleep
 
 from subiso._kernel import node as nodes
+from subiso.sending import check_timeout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +36,32 @@ def ask(crew: "Crew", timeout: float | None) -> str:
         stack = _stack_of(thread, timeout) if thread and crew.node.slot == nodes.MAIN else None
         parts.append(f"{name}, {f'running {task}' if task else 'idle' if thread else 'starting'}:\n")
         parts.append("  no answer\n" if stack is None else stack or "  waiting\n")
+    return "".join(parts)
+
+
+def dump_stacks(timeout: float = 1.0) -> str:
+    """Return where every isolate of the process stands, as text with a traceback for each.
+
+    Isolates that are stuck in C code, or were abandoned to it, are seen, too. Each one's thread is sent a signal, whose
+    handler is faulthandler's: system calls of C code may be interrupted. Threads that an isolate has started itself are
+    not asked.
+
+    Args:
+        timeout: seconds to wait for each isolate's answer.
+
+    Raises:
+        RuntimeError: this is not main, which alone can ask.
+        ValueError: ``timeout`` is negative.
+    """
+    from subiso._kernel import nursery
+
+    check_timeout(timeout)
+    if nodes.current().slot != nodes.MAIN:
+        raise RuntimeError("only main can ask where isolates stand")
+    parts = []
+    for name, state, thread in nursery.threads():
+        stack = _stack_of(thread, timeout) if thread else "  starting\n"
+        parts.append(f"{name}, {state}:\n{'  no answer\n' if stack is None else stack or '  waiting\n'}")
     return "".join(parts)
 
 

@@ -1,5 +1,6 @@
 """The worker isolates of a pool, each as the pool sees it."""
 
+from _thread import get_ident
 from math import inf
 from time import monotonic
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from subiso._kernel.mailbox import Mailbox
+    from subiso._kernel.node import Node
     from subiso._kernel.waitables import Inbox
     from subiso.tasks import TaskFuture
 
@@ -45,6 +47,7 @@ class Member:
     """One worker isolate.
 
     Attributes:
+        maker: the thread that spawns it.
         isolate: None until it has been spawned.
         port: where tasks are sent; None until it has said so.
         thread: the system's number of its thread, said at the same time.
@@ -59,6 +62,7 @@ class Member:
     def __init__(self, name: str, mailbox: "Mailbox") -> None:
         self.name = name
         self.inbox: Inbox = mailbox.open()
+        self.maker: int = get_ident()
         self.isolate: Isolate | None = None
         self.port: SendPort | None = None
         self.thread: int = 0
@@ -98,6 +102,19 @@ class Member:
         except IsolateError:  # it has ended already
             pass
 
+    def turn_away(self, node: "Node") -> None:
+        """Kill the isolate if it was spawned after all, then close: it was given the port for its answers."""
+
+        def look() -> None:
+            if not any(node.mailbox.is_alive(slot, number) for slot, number in self.inbox.holders):
+                self.close()
+
+        self.inbox.on_event = look
+        for slot, number in self.inbox.holders:
+            if node.mailbox.is_alive(slot, number):
+                node.kill(slot, number, node.arena.capabilities(slot)[1])
+        look()
+
     def last_words(self) -> str:
         """Return what it has said about its end."""
         if not self._errors.messages:
@@ -107,5 +124,6 @@ class Member:
 
     def close(self) -> None:
         """Hear nothing more from it."""
+        self.inbox.on_event = None
         self._mailbox.close(self.inbox)
         self._mailbox.close(self._errors)

@@ -41,6 +41,13 @@ class WorkQueue:
                 return task
         return None
 
+    def restore(self, works: "list[Work]") -> None:
+        """Have everything of this that is wanted wait, also what was lost on the way out of here."""
+        lost = [work for work in works if work.demand and work not in self._waiting]
+        self._waiting.extendleft(reversed(lost))
+        for work in self._waiting:
+            work.queued = True
+
     def take_all(self) -> "list[Work]":
         """Take everything."""
         taken = [*self._waiting]

@@ -147,6 +147,10 @@ class TaskFuture[R](IsolateFuture[R]):
         """End, because the time that was allowed is used up."""
         self._fail(IsolateTimeoutError(f"{self._name} took longer than {self._timeout} seconds, and was stopped"))
 
+    def is_lost(self) -> bool:
+        """Return whether it has begun, and so will have no outcome if all workers are killed."""
+        return self._state == _RUNNING
+
     # -- what IsolateFuture asks for -----------------------------------------------------------------------------------
 
     def _kill(self) -> None:

@@ -901,6 +901,27 @@ def stand_here(port):
         pass
 
 
+def die_once(path):
+    if os.path.exists(path):
+        os.remove(path)
+        Isolate.current().kill()
+    return "done"
+
+
+def test_a_task_that_an_idle_worker_takes_at_once(pool, tmp_path):
+    """It is running from then on, and is done again where that is allowed and its worker is killed."""
+    assert pool.submit(int).result(LONG) == 0  # now there is an idle worker
+    with ReceivePort() as port:
+        future = pool.submit(stand_here, port.send_port)
+        assert port.receive(LONG) == "here"
+        assert future.running()
+        future.cancel()
+    assert pool.submit(int).result(LONG) == 0
+    path = tmp_path / "once"
+    path.touch()
+    assert pool.run(die_once, str(path), retries=1).result(LONG) == "done"
+
+
 def test_dump_stacks(pool):
     """The stacks say where each worker stands."""
     assert pool.dump_stacks() == ""

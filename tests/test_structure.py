@@ -25,6 +25,7 @@ LAYERS = [
     {"subiso.children"},
     {"subiso.actors", "subiso.pool"},
     {"subiso.chunks", "subiso.crew", "subiso.mapping", "subiso.progress", "subiso.inquiry"},
+    {"subiso.mending"},
     {"subiso.lines", "subiso.members", "subiso.queues", "subiso.tasks", "subiso.alarms", "subiso.statistics"},
     {"subiso.groups"},
     {"subiso.isolate", "subiso.programs", "subiso.settings"},

@@ -43,6 +43,7 @@ SLEEPING = 8  # whether somebody here must be woken by the doorbell (a cache lin
 DOORBELL = 16  # the descriptor that wakes this slot
 CONTROL = 17  # the descriptor that takes control messages
 ABANDONED = 18  # which isolate was given up here
+THREAD = 19  # the system's number of the thread that runs the isolate's code
 CAPABILITIES = 24  # of the isolate: sixteen bytes to pause it, and sixteen to terminate it
 
 # An address names a port for ever: slot, serial number, index among the slot's ports.

@@ -6,6 +6,7 @@ import itertools
 import threading
 from time import monotonic
 
+from subiso._kernel.naming import name_thread
 from subiso._kernel.node import Node
 from subiso._kernel.waitables import Waitable
 
@@ -40,6 +41,7 @@ class Attendant:
         self._thread.join()
 
     def _attend(self) -> None:
+        name_thread("subiso-attendant")
         while not self._stopped:
             first = self._deadlines[0][0] if self._deadlines else None
             self._node.mailbox.attend([self._event], functools.partial(self._has_changed, first), first)

@@ -4,8 +4,10 @@ import contextlib
 import os
 import sys
 import warnings
+from _thread import allocate_lock, get_native_id, start_new_thread
 
 from subiso._kernel import interpreters
+from subiso._kernel.naming import name_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +40,60 @@ def forward_output(stream: str, text: str) -> None:
     target = getattr(sys, stream, None)
     if target is not None:
         target.write(text)
+
+
+class Undisturbed:
+    """Calls a function once, in a thread of its own, where no signal's handler raises.
+
+    What main has to do at its end must not be torn by another Ctrl-C: interpreters would be left, over which its
+    finalization hangs or aborts. So main only waits, however often it is interrupted.
+    """
+
+    def __init__(self, function: "Callable[[], object]") -> None:
+        self._function = function
+        self._pid = os.getpid()
+        self._begun, self._go, self._done = allocate_lock(), allocate_lock(), allocate_lock()
+        self._go.acquire()
+        self._done.acquire()
+        self._is_done = False
+        self._has_thread = False
+        if not interpreters.THREADS_AT_EXIT:
+            self._start()
+
+    def _start(self) -> None:
+        try:
+            start_new_thread(self._call, ())
+            self._has_thread = True
+        except RuntimeError:  # none to be had
+            pass
+
+    def run(self) -> None:
+        """Have the function called, unless that was done, and wait for it; not in a forked child.
+
+        Ctrl-C may tear this at its first instruction, where nothing can be caught: call it twice.
+        """
+        while not self._is_done and os.getpid() == self._pid:
+            try:
+                if not self._has_thread:
+                    self._start()
+                if self._go.locked():
+                    self._go.release()
+                if not self._has_thread:
+                    self._call()
+                self._done.acquire(timeout=1)
+            except BaseException:  # Ctrl-C, once more; what is waited for ends in a bounded time
+                continue
+
+    def _call(self) -> None:
+        if get_native_id() != os.getpid():  # else no thread was to be had, and this is main's
+            name_thread("subiso-exit")
+        self._go.acquire()
+        if self._begun.acquire(False):
+            try:
+                self._function()
+            finally:
+                self._is_done = True
+                self._done.release()
 
 
 # -- an end without finalization ---------------------------------------------------------------------------------------

@@ -74,6 +74,9 @@ IMPORT_IN_MAIN_FIRST: tuple[str, ...] = (
 # Whether a process in which isolates have lived may abort in its finalization, so that it must end without one.
 EXIT_NEEDS_HELP = sys.version_info < (3, 13)
 
+THREADS_AT_EXIT = sys.version_info >= (3, 13)
+"""Whether an `atexit` function can start a thread."""
+
 MAP_OPTIONS = {"trackfd": False} if sys.version_info >= (3, 13) else {}
 """Arguments of `mmap.mmap` with which a mapping keeps no descriptor; on 3.12 each keeps one."""
 

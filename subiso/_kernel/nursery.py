@@ -21,10 +21,11 @@ from time import monotonic, sleep
 from subiso._kernel import asking, doorbell, exits, forks, interpreters, limits, links, protocol, waking
 from subiso._kernel import node as nodes
 from subiso._kernel.arena import ABANDONED as GIVEN_UP
-from subiso._kernel.arena import CONTROL, DOORBELL, ISOLATE, LEAVING, REGISTRY, Arena, address_of
+from subiso._kernel.arena import CONTROL, DOORBELL, ISOLATE, LEAVING, REGISTRY, THREAD, Arena, address_of
 from subiso._kernel.control import Control, execute_will
 from subiso._kernel.limits import Limits
 from subiso._kernel.mailbox import Mailbox
+from subiso._kernel.naming import name_thread
 from subiso._kernel.node import ControlPipe, Node
 
 TYPE_CHECKING = False
@@ -198,6 +199,9 @@ class Nursery:
 
     def _live(self, berth: _Berth) -> None:
         """The whole life of one interpreter, on one thread."""
+        with self._lock:
+            if berth.thread is not threading.current_thread():  # Ctrl-C came while it was started: `_boot` has given up
+                return
         interpreter = None
         try:
             interpreter = interpreters.create()
@@ -267,6 +271,7 @@ class Nursery:
     # -- the broker's thread -------------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
+        name_thread("subiso-broker")
         poller = select.poll()
         poller.register(self._control.descriptor, select.POLLIN)
         while True:
@@ -389,6 +394,17 @@ class Nursery:
         """Name the isolates that were given up, but are still there."""
         return self._names([one for one in self._berths if self._is_given_up(one)])
 
+    def threads(self) -> list[tuple[str, str, int]]:
+        """Return each isolate's name, how it stands, and the number of its thread, or 0 while there is none."""
+        found = []
+        for one in sorted(self._berths, key=lambda berth: berth.number):
+            words, home = self._arena.words, Arena.home(one.slot)
+            given_up = self._is_given_up(one)
+            if given_up or (one.state == BUSY and words[home + ISOLATE] == one.number):
+                state = "abandoned" if given_up else "alive" if one.ready else "starting"
+                found.append((one.name, state, words[home + THREAD] if one.ready else 0))
+        return found
+
     @staticmethod
     def _names(berths: list[_Berth]) -> list[str]:
         return [berth.name for berth in sorted(berths, key=lambda berth: berth.number)]
@@ -447,14 +463,11 @@ def found() -> Node:
     global _nursery
     _nursery = Nursery()
     waking.prepare()
-    atexit.register(_close, os.getpid())
+    closing = exits.Undisturbed(_nursery.close)
+    for _ in range(2):  # Ctrl-C may tear one of them at its very beginning
+        atexit.register(closing.run)
     forks.install(_close_idle, _living, _forget)
     return _nursery.node
-
-
-def _close(pid: int) -> None:
-    if _nursery is not None and os.getpid() == pid:
-        _nursery.close()
 
 
 def lease(name: str | None, fresh: bool) -> tuple[int, int]:
@@ -462,6 +475,11 @@ def lease(name: str | None, fresh: bool) -> tuple[int, int]:
     nodes.current()
     assert _nursery is not None
     return _nursery.lease(name, fresh)
+
+
+def threads() -> list[tuple[str, str, int]]:
+    """Return each isolate's name, how it stands, and the number of its thread. For main."""
+    return [] if _nursery is None else _nursery.threads()
 
 
 def _close_idle() -> bool:

@@ -221,12 +221,17 @@ class Post:
 
     def _notify(self) -> None:
         """Tell whom it concerns what has arrived. What is told may wait in its turn, and then tells the rest itself."""
-        while self._events:
-            try:
-                waitable = self._events.popleft()
-            except IndexError:  # another thread was quicker
-                return
-            waitable.notify()
+        try:
+            while self._events:
+                try:
+                    waitable = self._events.popleft()
+                except IndexError:  # another thread was quicker
+                    return
+                waitable.notify()
+        except BaseException:  # Ctrl-C, and who was being told is not known any more: the next one tells everybody
+            watching = [waitable for entries in [*self._watches.values()] for _, waitable in [*entries]]
+            self._events += [*self.inboxes.values(), *watching]
+            raise
 
     def _merge(self, flags: list[int], until: int) -> None:
         """Read the rings of these and of all dirty senders in the order of sending, up to a time that has passed."""

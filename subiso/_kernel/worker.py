@@ -13,14 +13,15 @@ import atexit
 import select
 import sys
 import threading
-from _thread import allocate_lock, stack_size
+from _thread import allocate_lock, get_native_id, stack_size
 from time import monotonic
 
 from subiso._kernel import extensions, links
 from subiso._kernel import node as nodes
-from subiso._kernel.arena import ABANDONED, ISOLATE, LEAVING, Arena
+from subiso._kernel.arena import ABANDONED, ISOLATE, LEAVING, THREAD, Arena
 from subiso._kernel.control import Control, tell_exit
 from subiso._kernel.interrupt import Interrupter, IsolateKilled
+from subiso._kernel.naming import name_thread
 from subiso._kernel.node import ControlPipe, Node
 from subiso._kernel.scrub import Baseline, Farewell
 from subiso._kernel.waitables import Inbox
@@ -54,6 +55,7 @@ def main(slot: int, descriptor: int, control: int, doorbell: int) -> None:
     atexit.register(node.arena.close)
     stack_size(BODY_STACK)
     threading.current_thread().name = "subiso-kernel"
+    name_thread(f"subiso-{slot}")
     worker = _Worker(node, ControlPipe(control))
     try:
         worker.live()
@@ -129,6 +131,8 @@ class _Worker:
 
     def _run_body(self) -> None:
         node, jobs = self._node, self.jobs
+        name_thread(f"subiso-{node.slot}-idle")
+        node.arena.words[Arena.home(node.slot) + THREAD] = get_native_id()
         node.mailbox.wait([jobs], lambda: jobs.messages or self._retiring)
         if not jobs.messages:
             return
