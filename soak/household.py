@@ -1,8 +1,8 @@
 """What the process holds, counted exactly: nothing may be left of a round beyond the interpreters that are kept.
 
 Of each idle interpreter there may be: two threads, one mapping of the shared memory, and, of each slot ever used, a
-pipe and a doorbell, and the semaphores of as many bounded ports as were ever open there at once. Of two slots that have talked much there may be one segment, in which their stream stays until it
-is used again.
+pipe and a doorbell, and the semaphores of as many bounded ports as were ever open there at once. Of two slots that have
+talked much there may be one segment, in which their stream stays until it is used again.
 """
 
 import collections
