@@ -17,6 +17,7 @@ from plans import ViolationError
 
 from subiso._kernel import nursery as nurseries
 from subiso._kernel.arena import SLOTS, Arena, address_of
+from subiso._kernel.interpreters import MAP_OPTIONS  # without any (3.12) each mapping keeps a descriptor
 
 PATIENCE = 60  # seconds in which everything must have come to rest
 _PLACES = 500  # of ports in each slot: rounds do not open more at once
@@ -111,7 +112,7 @@ class Household:
                 "anon_inode:[eventfd]": slots + 1 + semaphores(),
                 "memfd:subiso": idle + 2,
                 "memfd:subiso-message": len(unread_rings()),
-                "memfd:subiso-segment": len(segments()) if deep else 2 * SLOTS,
+                "memfd:subiso-segment": len(segments()) * (1 if MAP_OPTIONS else 3) if deep else 2 * SLOTS,
             }.get(kind, self._files[kind])
             if number > most:
                 yield f"{number} descriptors of {kind}, where there may be {most}"
