@@ -1,8 +1,8 @@
 """What the process holds, counted exactly: nothing may be left of a round beyond the interpreters that are kept.
 
 Of each idle interpreter there may be: two threads, one mapping of the shared memory, and, of each slot ever used, a
-pipe and a doorbell. Of two slots that have talked much there may be one segment, in which their stream stays until it
-is used again.
+pipe and a doorbell, and the semaphores of as many bounded ports as were ever open there at once. Of two slots that have
+talked much there may be one segment, in which their stream stays until it is used again.
 """
 
 import collections
@@ -16,9 +16,11 @@ from pathlib import Path
 from plans import ViolationError
 
 from subiso._kernel import nursery as nurseries
-from subiso._kernel.arena import SLOTS, Arena
+from subiso._kernel.arena import SLOTS, Arena, address_of
+from subiso._kernel.interpreters import MAP_OPTIONS  # without any (3.12) each mapping keeps a descriptor
 
 PATIENCE = 60  # seconds in which everything must have come to rest
+_PLACES = 500  # of ports in each slot: rounds do not open more at once
 _TAIL, _WRITER_SEGMENT, _HEAD, _READER_SEGMENT = 0, 2, 8, 10  # words of a ring; see links.py
 
 
@@ -107,10 +109,10 @@ class Household:
         for kind, number in self._descriptors().items():
             most = {
                 "pipe": 2 * (slots + 1) + self._others["pipe"],
-                "anon_inode:[eventfd]": slots + 1 + self._others["anon_inode:[eventfd]"],
+                "anon_inode:[eventfd]": slots + 1 + semaphores(),
                 "memfd:subiso": idle + 2,
                 "memfd:subiso-message": len(unread_rings()),
-                "memfd:subiso-segment": len(segments()) if deep else 2 * SLOTS,
+                "memfd:subiso-segment": len(segments()) * (1 if MAP_OPTIONS else 3) if deep else 2 * SLOTS,
             }.get(kind, self._files[kind])
             if number > most:
                 yield f"{number} descriptors of {kind}, where there may be {most}"
@@ -147,6 +149,13 @@ def mappings() -> collections.Counter:
             parts = line.split(maxsplit=5)
             found[kind_of(parts[5].strip()) if len(parts) > 5 else "anonymous"] += 1
     return found
+
+
+def semaphores() -> int:
+    """Return how many semaphores there are: each place where a bounded port ever was keeps its own for the next one."""
+    words = nursery()._arena.words
+    firsts = (Arena.port(address_of(slot, 0, 0)) for slot in range(len(nursery()._berths) + 1))
+    return sum(words[place + 1] != 0 for first in firsts for place in range(first, first + 2 * _PLACES, 2))
 
 
 def _rings():
