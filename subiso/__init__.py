@@ -44,7 +44,7 @@ The map of the package, from policy down to mechanism; imports point downwards o
         arena  doorbell  protocol   where everything lies; waking; what travels
         naming                      what the system calls threads
         interpreters                the only file that knows Python versions
-    integrations/               what joins it to other libraries (dask, joblib, OpenTelemetry); the core imports none of it
+    integrations/               what joins it to other libraries; the core imports none of it
     cli/                        the command line
     testing/                    for the tests of programs that use isolates
 
