@@ -29,6 +29,7 @@ The map of the package, from policy down to mechanism; imports point downwards o
     errors  capabilities  _typing
     _pickling/                  functions, classes and Structs by value
     _kernel/                    what makes isolates run; it knows no policy
+        faults                      what tests put in at any step; loaded by nothing else
         nursery (limits)  worker    interpreters: made and lent in main; lived in
         forks  exits  interrupt  waking  scrub (leftovers)  own_builtins
         extensions                  packages with compiled code, by
@@ -43,8 +44,9 @@ The map of the package, from policy down to mechanism; imports point downwards o
         links  semaphore  regions   streams of records through shared memory; memory that is handed over
         arena  doorbell  protocol   where everything lies; waking; what travels
         naming                      what the system calls threads
+        insisting                   steps that must not be left out
         interpreters                the only file that knows Python versions
-    integrations/               what joins it to other libraries; the core imports none of it
+    integrations/               what joins it to others (dask, joblib, OpenTelemetry); the core imports none of it
     cli/                        the command line
     testing/                    for the tests of programs that use isolates
 

@@ -9,6 +9,7 @@ from collections import deque
 from itertools import count, islice
 
 from subiso import carriers, messages, tasks
+from subiso._kernel import protocol
 from subiso._kernel.waitables import Waitable
 from subiso._pickling import functions
 from subiso.errors import SendError
@@ -94,6 +95,9 @@ class Chunk(TaskFuture[None]):
     def take(self, kind: int, body: bytes | memoryview, buffers: "Sequence[memoryview]") -> bool:
         """Take the results."""
         try:
+            if kind == protocol.FAILURE:  # of the worker itself, which could not even begin
+                self._fail(unpack(messages.decode(protocol.PICKLE, body, buffers)))
+                return False
             seconds, results, failed = messages.decode(kind, body, buffers)
         except BaseException as error:
             self._fail(error)

@@ -23,7 +23,7 @@ from subiso._kernel import links, protocol
 from subiso._kernel import node as nodes
 from subiso._kernel.interrupt import unwind
 from subiso._kernel.waitables import Waitable
-from subiso.errors import BrokenIsolatePool, IsolateError, IsolateKilledError
+from subiso.errors import BrokenIsolatePool, IsolateKilledError
 from subiso.members import Member, Options
 from subiso.mending import mended
 from subiso.queues import WorkQueue
@@ -178,8 +178,17 @@ class Crew:
             with self._lock:
                 if len(self.members) >= self.limit or not self._queue.wants_more_than(self._starting):
                     return
-                self._starting += 1
-                member = self._new_member()
+                try:
+                    member = self._new_member()
+                except Exception as error:  # no memory, or too many ports
+                    reason = "" if self.members else f"no worker of {self.options.name} could be started: {error}"
+                    member = None
+                else:
+                    self._starting += 1
+            if member is None:
+                if reason:
+                    self._break(reason, None)
+                return
             self._start(member)
 
     def _new_member(self) -> Member:
@@ -191,8 +200,10 @@ class Crew:
     def _start(self, member: Member) -> None:
         try:
             member.start(self.options)
-        except IsolateError as error:
+        except BaseException as error:  # too many isolates, no memory, Ctrl-C: it never was
             self._end(member, str(error))
+            if not isinstance(error, Exception):
+                raise
             return
         self._on_event(member)  # it may have said something already
 
@@ -239,13 +250,24 @@ class Crew:
                     following = self._next_for(member)
         if task is None:
             if member.port is None:
-                self._greet(member, *links.unpack(*message))
+                try:
+                    self._greet(member, *links.unpack(*message))
+                except Exception as error:  # what cannot be decoded for lack of memory, say
+                    member.complaint = f"{type(error).__name__}: {error}"
+                    member.kill()
             else:  # of a task that could not be sent as a whole
                 links.discard(*message)
             return
-        if task.single:
-            self._do(member, following)
-        task.take(*links.unpack(*message))
+        try:
+            if task.single:
+                self._do(member, following)
+        finally:
+            try:
+                opened = links.unpack(*message)
+            except Exception as error:  # no memory, no descriptor
+                task.fail(error)
+            else:
+                task.take(*opened)
         if not task.single:
             self._go_on(member)
 
@@ -314,8 +336,7 @@ class Crew:
                 return
             member.task = task._member = None
             self._dismiss(member)
-        if member.isolate is not None:
-            member.isolate.kill()
+        member.kill()
         self._grow()
 
     def _end(self, member: Member, reason: str = "") -> None:

@@ -228,13 +228,19 @@ class _OneShot(Body):
 
             self.report(RemoteError("subiso.Isolate.exit", f"{self._name} ended without a result"))
         if self._reply is not None:
-            kind, body, buffers, carried = self._reply
-            slot = slot_of(self._reply_to)
-            if carried:
-                from subiso import sending
+            try:
+                self._send_reply(*self._reply)
+            except Exception as error:  # there is no memory for it, or no descriptor
+                self.report(error)
+                self._send_reply(*self._reply)
 
-                sending.grant(self._node, carried, slot, self._node.mailbox.number_in(slot))
-            self._node.mailbox.send_message(self._reply_to, kind, body, buffers)
+    def _send_reply(self, kind: int, body: bytes, buffers: list[memoryview], carried: "list[Any]") -> None:
+        slot = slot_of(self._reply_to)
+        if carried:
+            from subiso import sending
+
+            sending.grant(self._node, carried, slot, self._node.mailbox.number_in(slot))
+        self._node.mailbox.send_message(self._reply_to, kind, body, buffers)
 
 
 class _LongLived(Body):
@@ -295,8 +301,8 @@ def _try_to_fail(group: int, packed: "failures.Packed") -> bool:
     return True
 
 
-def refuse(data: "tuple[Any, ...]", reason: str) -> None:
-    """Answer a job in place of the isolate that could not be started."""
+def refuse(data: "tuple[Any, ...]", reason: str, ends: bool = True) -> None:
+    """Answer a job in place of the isolate that could not be started; tell of its end, too, if nobody else will."""
     from subiso import failures
     from subiso.errors import IsolateSpawnError
 
@@ -312,5 +318,5 @@ def refuse(data: "tuple[Any, ...]", reason: str) -> None:
             told = _try_to_send(_port(on_error), [f"IsolateSpawnError: {error}", None]) or told  # type: ignore[arg-type]
         if not told:
             sys.stderr.write(f"subiso: IsolateSpawnError: {error}\n")
-    if on_exit is not None:
+    if on_exit is not None and ends:
         _try_to_send(_port(on_exit), None)  # type: ignore[arg-type]

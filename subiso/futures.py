@@ -8,6 +8,7 @@ from time import monotonic
 from subiso import failures, messages
 from subiso._kernel import attendant as attendants
 from subiso._kernel import links, protocol, waiting
+from subiso._kernel.insisting import insist
 from subiso._kernel.interrupt import unwind
 from subiso._kernel.waitables import Waitable
 from subiso.errors import IsolateKilledError, IsolateTimeoutError, SendError
@@ -35,10 +36,10 @@ class IsolateFuture[R](Future[R]):
         self._node = node
         self._name = name
         self._done = Waitable()
-        self._inbox = node.mailbox.open_reply(self._on_event)
+        attendants.of(node)  # first: there may be no thread to be had
         self._slot, self._number = -1, 0
         self._taken = False
-        attendants.of(node)
+        self._inbox = node.mailbox.open_reply(self._on_event)
         self.set_running_or_notify_cancel()
 
     # -- the isolate's side of it --------------------------------------------------------------------------------------
@@ -59,7 +60,7 @@ class IsolateFuture[R](Future[R]):
         if not self.done():
             # The outcome first: once it is killed, another thread may find that there will be no result.
             self._fail(IsolateTimeoutError(f"{self._name} took longer than it was allowed to, and was killed"))
-            self._kill()
+            insist(self._kill)
 
     def _kill(self) -> None:
         if self._slot >= 0 and self._node.mailbox.is_alive(self._slot, self._number):
@@ -86,7 +87,6 @@ class IsolateFuture[R](Future[R]):
             if not inbox.messages:
                 self._fail(IsolateKilledError(f"the result of {self._name} was lost: a signal came as it arrived"))
             raise
-        self._forget()
         try:
             kind, body, buffers = links.unpack(*message)
             if kind == protocol.FAILURE:
@@ -110,11 +110,11 @@ class IsolateFuture[R](Future[R]):
                 self.set_exception(error)
         except concurrent.futures.InvalidStateError:
             return
-        self._forget()
         self._done.notify()
+        self._forget()
 
     def _forget(self) -> None:
-        self._node.mailbox.close(self._inbox)
+        insist(self._node.mailbox.close, self._inbox)
         if self._slot >= 0:
             self._node.mailbox.unwatch(self._slot, self._number, self._inbox)
 
@@ -134,10 +134,12 @@ class IsolateFuture[R](Future[R]):
             for waiter in self._waiters:
                 waiter.add_cancelled(self)
             self._condition.notify_all()
-        self._kill()
-        self._forget()
-        self._invoke_callbacks()  # type: ignore[attr-defined]
-        self._done.notify()
+        try:
+            insist(self._kill)
+        finally:
+            self._invoke_callbacks()  # type: ignore[attr-defined]
+            self._done.notify()
+            self._forget()
         return True
 
     def result(self, timeout: float | None = None) -> R:

@@ -192,8 +192,8 @@ class IsolateGroup:
             if self._state != "not entered":
                 raise RuntimeError("a group can be entered only once")
             self._state = "open"
-        self._inbox = self._node.mailbox.open(self._on_event)
         attendants.of(self._node)  # somebody must notice failures while the body is busy
+        self._inbox = self._node.mailbox.open(self._on_event)
 
     def _is_over(self) -> bool:
         """Return whether nothing lives any more; if so, nothing can be started either."""

@@ -7,6 +7,7 @@ from subiso._kernel import control, output, protocol, setting, waiting
 from subiso._kernel import node as nodes
 from subiso._kernel.arena import ABANDONED, Arena, serial_of, slot_of
 from subiso._kernel.extensions import check_policy
+from subiso._kernel.insisting import insist
 from subiso._kernel.interrupt import unwind
 from subiso._kernel.waitables import Waitable
 from subiso._typing import overload
@@ -156,13 +157,17 @@ class Isolate:
         node = nodes.current()
         call = _encode_call(entry, args, bool(carrying))
         slot, number, name = _lease(node, name, fresh or extensions is not None)
-        isolate = Isolate._of(slot, number, name, *node.arena.capabilities(slot))
-        prepared = paused or not errors_are_fatal or on_exit is not None or on_error is not None
-        if prepared:
-            isolate._prepare(paused, on_exit, on_error, errors_are_fatal)
-        given = [port for port in (on_exit, on_error) if port]
-        told = {"on_exit": on_exit, "on_error": on_error, "group": group, "extensions": extensions}
-        _start(node, slot, number, call, given, name=name, prepared=prepared, **told)
+        try:
+            isolate = Isolate._of(slot, number, name, *node.arena.capabilities(slot))
+            prepared = paused or not errors_are_fatal or on_exit is not None or on_error is not None
+            if prepared:
+                isolate._prepare(paused, on_exit, on_error, errors_are_fatal)
+            given = [port for port in (on_exit, on_error) if port]
+            told = {"on_exit": on_exit, "on_error": on_error, "group": group, "extensions": extensions}
+            _start(node, slot, number, call, given, name=name, prepared=prepared, **told)
+        except BaseException:
+            node.withdraw(slot, number)
+            raise
         return isolate
 
     def _prepare(self, paused: bool, on_exit: SendPort | None, on_error: SendPort | None, fatal: bool) -> None:
@@ -268,13 +273,21 @@ class Isolate:
         node = nodes.current()
         call = _encode_call(fn, args)
         slot, number, name = _lease(node, name, fresh=False)
-        future: IsolateFuture[Any] = IsolateFuture(node, name)
+        future: IsolateFuture[Any] | None = None
         try:
+            future = IsolateFuture(node, name)
             _start(node, slot, number, call, [], name=name, reply_to=future._inbox.address)
         except BaseException:
+            node.withdraw(slot, number)
+            if future is not None:
+                future.cancel()
+            raise
+        try:
+            future._attach(slot, number, timeout)
+        except BaseException:
+            future._slot, future._number = slot, number
             future.cancel()
             raise
-        future._attach(slot, number, timeout)
         return future
 
     @staticmethod
@@ -564,7 +577,7 @@ class Isolate:
     def __exit__(
         self, kind: "type[BaseException] | None", error: BaseException | None, trace: "TracebackType | None"
     ) -> None:
-        self.kill()
+        insist(self.kill)
         self.join()
 
     async def __aenter__(self) -> "Self":
@@ -573,7 +586,7 @@ class Isolate:
     async def __aexit__(
         self, kind: "type[BaseException] | None", error: BaseException | None, trace: "TracebackType | None"
     ) -> None:
-        self.kill()
+        insist(self.kill)
         await self.ajoin()
 
     def __eq__(self, other: object) -> bool:
@@ -667,7 +680,7 @@ def _lease(node: "Node", name: str | None, fresh: bool) -> tuple[int, int, str]:
             slot, number = nursery.lease(name, fresh)
         else:
             slot, number = _lease_from_main(node, name, fresh)
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, MemoryError) as error:
         raise IsolateSpawnError(f"the isolate cannot be started: {error}") from None
     return slot, number, name or f"isolate-{number}"
 
@@ -677,10 +690,10 @@ def _lease_from_main(node: "Node", name: str | None, fresh: bool) -> tuple[int, 
     inbox = node.mailbox.open_reply()
     try:
         node.tell(nodes.MAIN, nodes.LEASE, 0, inbox.address, name, fresh)
-        node.mailbox.wait([inbox], lambda: inbox.messages)
+        insist(node.mailbox.wait, [inbox], lambda: inbox.messages)  # what is lent must be used or given back
         answer = _pickle.loads(inbox.messages.popleft()[1])
     finally:
-        node.mailbox.close(inbox)
+        insist(node.mailbox.close, inbox)
     if isinstance(answer, tuple):
         return answer
     raise RuntimeError(answer)

@@ -1,5 +1,6 @@
 """The way to an actor: calls wait here until there is somebody to take them."""
 
+import functools
 import inspect
 import logging
 import threading
@@ -8,6 +9,7 @@ from collections import deque
 from subiso import acting, carriers, failures, messages
 from subiso._kernel import links, protocol
 from subiso._kernel import node as nodes
+from subiso._kernel.insisting import insist
 from subiso._kernel.interrupt import unwind
 from subiso._kernel.waitables import Inbox, Waitable
 from subiso.errors import IsolateKilledError, SendError
@@ -136,7 +138,12 @@ class Line:
 
         self._hello = lambda: self._listen(hello, number)
         hello.on_event = on_event
-        mailbox.watch(isolate._slot, isolate._number, hello)
+        try:
+            mailbox.watch(isolate._slot, isolate._number, hello)
+        except BaseException:
+            insist(isolate.kill)
+            mailbox.close(hello)
+            raise
         on_event()  # it may have said something already
         return isolate
 
@@ -154,7 +161,12 @@ class Line:
                     message = hello.messages.popleft()
                 except IndexError:  # another thread was quicker
                     break
-                todo.append(self._take(number, *links.unpack(*message)))
+                try:
+                    todo.append(self._take(number, *links.unpack(*message)))
+                except Exception as error:  # no memory, no descriptor: what it has said of itself is lost
+                    todo.append(self.changed.notify if self._supervised else self._be_given_up(error))
+                    if number == self._number and self.isolate is not None:
+                        todo.append(functools.partial(insist, self.isolate.kill))
         for act in todo:
             act()
 
@@ -179,10 +191,23 @@ class Line:
         if number != self._number or isolate is None:
             return self.changed.notify
         self._waiting.clear()
-        for _, encoded in waiting:
-            port._post(self.node, *encoded)
+        failed = []
+        for future, encoded in waiting:
+            try:
+                port._post(self.node, *encoded)
+            except Exception as error:  # no memory, no descriptor: that call fails
+                failed.append((future, error))
         self._port = port
-        return lambda: self._attach([future for future, _ in waiting if future is not None], isolate)
+
+        def attach() -> None:
+            for future, error in failed:
+                if future is not None:
+                    future.fail(error)
+                else:  # it was to be stopped
+                    isolate.kill()
+            self._attach([future for future, _ in waiting if future is not None], isolate)
+
+        return attach
 
     def _attach(self, futures: "list[ActorFuture[Any]]", isolate: Isolate) -> None:
         if self._supervised:  # else they know their isolate already
@@ -229,11 +254,19 @@ class Line:
             error, isolate = self._error, self.isolate
             waits_for_the_next = self._supervised and self._port is None
             if error is None:
-                self._send(future, encoded)
+                try:
+                    self._send(future, encoded)
+                except BaseException:
+                    future._forget()
+                    raise
         if error is not None:
             future.fail(error)
         elif isolate is not None and not waits_for_the_next:
-            future._attach(isolate._slot, isolate._number, None)
+            try:
+                future._attach(isolate._slot, isolate._number, None)
+            except BaseException:
+                future.cancel()
+                raise
         return future
 
     def _encode(

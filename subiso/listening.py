@@ -159,8 +159,13 @@ class _Dispatcher:
             self._subscriptions.append(subscription)
             if self._node.slot == nodes.MAIN and self._thread is None:
                 # Not a daemon: a listening port keeps the program alive.
-                self._thread = threading.Thread(target=self.serve, name="subiso-listener")
-                self._thread.start()
+                thread = threading.Thread(target=self.serve, name="subiso-listener")
+                try:
+                    thread.start()
+                except BaseException:
+                    self._subscriptions.remove(subscription)
+                    raise
+                self._thread = thread
         self.change.notify()
 
     def serve(self) -> None:

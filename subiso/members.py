@@ -6,6 +6,7 @@ from time import monotonic
 
 from subiso import messages, workers
 from subiso._kernel import links
+from subiso._kernel.insisting import insist
 from subiso.errors import IsolateError
 from subiso.isolate import Isolate
 from subiso.sending import SendPort
@@ -57,6 +58,7 @@ class Member:
         since: when it has begun to do nothing.
         done: how many tasks it has done.
         known: the numbers of the maps whose functions it has.
+        complaint: why it is of no use.
     """
 
     def __init__(self, name: str, mailbox: "Mailbox") -> None:
@@ -71,8 +73,13 @@ class Member:
         self.since: float = monotonic()
         self.done: int = 0
         self.known: set[int] = set()
+        self.complaint: str = ""
         self._mailbox = mailbox
-        self._errors: Inbox = mailbox.open()  # where uncaught errors arrive
+        try:
+            self._errors: Inbox = mailbox.open()  # where uncaught errors arrive
+        except BaseException:
+            mailbox.close(self.inbox)
+            raise
 
     def start(self, options: Options) -> None:
         """Spawn the isolate.
@@ -101,6 +108,13 @@ class Member:
             self.port.send_nowait(None)
         except IsolateError:  # it has ended already
             pass
+        except Exception:  # no memory to tell it
+            self.kill()
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self.isolate is not None:
+            insist(self.isolate.kill)
 
     def turn_away(self, node: "Node") -> None:
         """Kill the isolate if it was spawned after all, then close: it was given the port for its answers."""
@@ -118,12 +132,15 @@ class Member:
     def last_words(self) -> str:
         """Return what it has said about its end."""
         if not self._errors.messages:
-            return ""
-        text, _ = messages.decode(*links.unpack(*self._errors.messages.popleft()))
+            return self.complaint
+        try:
+            text, _ = messages.decode(*links.unpack(*self._errors.messages.popleft()))
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}"
         return str(text)
 
     def close(self) -> None:
         """Hear nothing more from it."""
         self.inbox.on_event = None
-        self._mailbox.close(self.inbox)
-        self._mailbox.close(self._errors)
+        for inbox in (self.inbox, self._errors):
+            insist(self._mailbox.close, inbox)

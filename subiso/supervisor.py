@@ -200,8 +200,13 @@ class Supervisor:
         self._restarts.clear()
         for child in self._children:
             child.due = 0.0
-        self._thread = threading.Thread(target=self._supervise, name="subiso-supervisor", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._supervise, name="subiso-supervisor", daemon=True)
+        try:
+            thread.start()
+        except BaseException:
+            self._running = False
+            raise
+        self._thread = thread
 
     def stop(self) -> None:
         """Stop everything, in the opposite order, and wait for that.
@@ -291,6 +296,10 @@ class Supervisor:
             log.critical("%s", error)
         except IsolateKilled:
             pass
+        except Exception as error:  # no memory, no descriptor
+            self.error = SupervisorError(f"{self.name} has given up: {type(error).__name__}: {error}")
+            self.error.__cause__ = error
+            log.critical("%s", self.error)
         finally:
             for child in reversed(self._children):
                 child.stop(self._patience)

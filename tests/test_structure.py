@@ -37,6 +37,7 @@ LAYERS = [
     {"subiso.failures", "subiso.messages", "subiso.typed"},
     {"subiso._pickling"},
     {"subiso.errors", "subiso.capabilities"},
+    {"subiso._kernel.faults"},
     {"subiso._kernel.nursery", "subiso._kernel.worker"},
     {"subiso._kernel.waking"},
     {"subiso._kernel.asking", "subiso._kernel.attendant", "subiso._kernel.output", "subiso._kernel.waiting"},
@@ -51,6 +52,7 @@ LAZY = {
     ("subiso.ports", "subiso.listening"),
     ("subiso.sending", "subiso.requests"),
     ("subiso._kernel.node", "subiso._kernel.nursery"),
+    ("subiso._kernel.worker", "subiso._kernel.faults"),
 }
 HEAVY = ["msgspec", "asyncio", "typing", "re", "inspect", "logging", "dataclasses", "traceback", "enum", "ctypes"]
 

@@ -44,6 +44,7 @@ DOORBELL = 16  # the descriptor that wakes this slot
 CONTROL = 17  # the descriptor that takes control messages
 ABANDONED = 18  # which isolate was given up here
 THREAD = 19  # the system's number of the thread that runs the isolate's code
+FAULTS = 20  # main's: the descriptor of the faults that a test has put in (faults.py); 0: none
 CAPABILITIES = 24  # of the isolate: sixteen bytes to pause it, and sixteen to terminate it
 
 # An address names a port for ever: slot, serial number, index among the slot's ports.

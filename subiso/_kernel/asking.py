@@ -8,6 +8,7 @@ import sys
 from subiso._kernel import links, protocol
 from subiso._kernel import node as nodes
 from subiso._kernel.arena import slot_of
+from subiso._kernel.insisting import insist
 from subiso._kernel.interrupt import unwind
 from subiso._kernel.node import Node
 
@@ -49,7 +50,7 @@ def answer(node: Node, number: int, address: int, module: str, function: str, qu
         kind, body = protocol.BYTES, _call(node, module, function, slot_of(address), number, question)
     except Exception as error:
         kind, body = protocol.TEXT, f"main could not answer: {type(error).__name__}: {error}".encode()
-    node.mailbox.send_message(address, kind, body, [])
+    insist(node.mailbox.send_message, address, kind, body, [])
 
 
 def _call(node: Node, module: str, function: str, slot: int, number: int, question: bytes) -> bytes:

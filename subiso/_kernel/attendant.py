@@ -4,8 +4,9 @@ import functools
 import heapq
 import itertools
 import threading
-from time import monotonic
+from time import monotonic, sleep
 
+from subiso._kernel.insisting import report
 from subiso._kernel.naming import name_thread
 from subiso._kernel.node import Node
 from subiso._kernel.waitables import Waitable
@@ -13,6 +14,9 @@ from subiso._kernel.waitables import Waitable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+_PAUSE = 0.05  # seconds after which what has failed is tried again
 
 
 class Attendant:
@@ -43,12 +47,19 @@ class Attendant:
     def _attend(self) -> None:
         name_thread("subiso-attendant")
         while not self._stopped:
-            first = self._deadlines[0][0] if self._deadlines else None
-            self._node.mailbox.attend([self._event], functools.partial(self._has_changed, first), first)
-            while self._deadlines and self._deadlines[0][0] <= monotonic():
-                with self._lock:
-                    _, _, function = heapq.heappop(self._deadlines)
-                function()
+            try:
+                self._attend_once()
+            except Exception as error:  # of taking in what has come, which is there yet
+                report(error)
+                sleep(_PAUSE)
+
+    def _attend_once(self) -> None:
+        first = self._deadlines[0][0] if self._deadlines else None
+        self._node.mailbox.attend([self._event], functools.partial(self._has_changed, first), first)
+        while self._deadlines and self._deadlines[0][0] <= monotonic():
+            with self._lock:
+                _, _, function = heapq.heappop(self._deadlines)
+            function()
 
     def _has_changed(self, first: float | None) -> bool:
         return self._stopped or (bool(self._deadlines) and self._deadlines[0][0] != first)

@@ -8,6 +8,7 @@ import _pickle
 
 from subiso._kernel import semaphore
 from subiso._kernel.arena import Arena
+from subiso._kernel.insisting import report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -134,14 +135,24 @@ def deliver(node: "Node", address: int, bounded: bool, kind: int, body: bytes) -
 
 def tell_errors(node: "Node", kind: int, body: bytes) -> bool:
     """Send an error to every port that is told of errors; return whether there was one."""
-    told = [deliver(node, address, bounded, kind, body) for address, bounded in list(node.listeners.error.items())]
+    told = [_try_to_deliver(node, address, bounded, kind, body) for address, bounded in [*node.listeners.error.items()]]
     return any(told)
 
 
 def tell_exit(node: "Node") -> None:
     """Send everybody who waits for the isolate's end what was asked for."""
     for address, (bounded, kind, body) in list(node.listeners.exit.items()):
-        deliver(node, address, bounded, kind, body)
+        _try_to_deliver(node, address, bounded, kind, body)
+
+
+def _try_to_deliver(node: "Node", address: int, bounded: bool, kind: int, body: bytes) -> bool:
+    """Deliver to one of several: what fails there is tried again, and does not keep the others from being told."""
+    for _ in range(2):
+        try:
+            return deliver(node, address, bounded, kind, body)
+        except Exception as error:
+            report(error)
+    return False
 
 
 # -- the will ----------------------------------------------------------------------------------------------------------
@@ -166,4 +177,4 @@ def execute_will(node: "Node", slot: int) -> None:
     length = node.arena.words[start >> 3]
     if length:
         for address, (bounded, kind, body) in _pickle.loads(node.arena.memory[start + 8 : start + 8 + length]):
-            deliver(node, address, bounded, kind, body)
+            _try_to_deliver(node, address, bounded, kind, body)

@@ -97,7 +97,9 @@ def _assemble(counter: int) -> int:
         counter=counter.to_bytes(4, "little").hex(),
         ensure=number(capi.address("PyGILState_Ensure")),
     )
-    place: int = sharing.mmap(None, _PAGE, _PROT_READ | _PROT_WRITE, _MAP_PRIVATE_ANONYMOUS, -1, 0)
+    place: int | None = sharing.mmap(None, _PAGE, _PROT_READ | _PROT_WRITE, _MAP_PRIVATE_ANONYMOUS, -1, 0)
+    if place in (None, sharing.FAILED):
+        return 0
     for at, byte in enumerate(
         bytes.fromhex(text).ljust(_OFFSETS[b"Py_AddPendingCall"], b"\xcc") + bytes.fromhex(pending)
     ):

@@ -92,7 +92,6 @@ class Interrupter:
             tool = 4
             monitoring.free_tool_id(tool)
             monitoring.use_tool_id(tool, "subiso")
-        self._tool = tool
         self._began = now = monotonic()
         self._look, self._reminder = (now + _LOOK, _LOOK), (now + _REMINDER, _REMINDER)
         events = monitoring.events
@@ -105,6 +104,7 @@ class Interrupter:
             loops = events.INSTRUCTION
             monitoring.register_callback(tool, loops, self._on_instruction)
         monitoring.set_events(tool, events.LINE | events.PY_START | events.PY_RESUME | loops)
+        self._tool = tool  # now: if something fails, the next call begins anew
         monitoring.restart_events()  # what the last kill spared may be silent still
 
     def stop(self) -> None:

@@ -25,6 +25,7 @@ from time import monotonic_ns as now
 
 from subiso._kernel import arena, doorbell, protocol
 from subiso._kernel.arena import Arena, map_file, memory_file
+from subiso._kernel.insisting import report
 from subiso._kernel.interpreters import MAP_OPTIONS
 
 TYPE_CHECKING = False
@@ -139,7 +140,12 @@ class Writer:
             self._flags[self._dirty] = 1
         # Leaving the lock is a fence: the reader is seen to sleep, or it sees the flag before it does.
         if published[self._sleeping]:
-            doorbell.ring(published[self._sleeping - arena.SLEEPING + arena.DOORBELL])
+            bell = published[self._sleeping - arena.SLEEPING + arena.DOORBELL]
+            try:
+                doorbell.ring(bell)
+            except Exception as error:  # it has been sent: only the receiver does not know yet
+                report(error)
+                doorbell.ring(bell)
 
     def _make_room(self, size: int) -> None:
         tail, head = self._tail, self._published[self._control + _HEAD]

@@ -12,6 +12,7 @@ from os import read, write
 from subiso._kernel.arena import CONTROL, ISOLATE, PORTS, Arena, address_of
 from subiso._kernel.control import IMMEDIATE, KILL, Listeners
 from subiso._kernel.gate import Gate
+from subiso._kernel.insisting import insist
 from subiso._kernel.mailbox import Mailbox
 
 TYPE_CHECKING = False
@@ -26,8 +27,10 @@ _CONTROL_PORT = 5  # the place of the port that stands for the isolate itself; n
 # Control messages: an operation, the number of the isolate that is meant, and what belongs to it. Those that concern
 # isolates are in control.py; these are the kernel's own.
 RETIRE, ENDED = "retire", "ended"  # to an isolate's slot; ENDED comes from its own body
+WITHDRAW = "withdraw"  # to an isolate's slot, from whoever has no job for it after all
 READY, IDLE, LEASE, ASK, OUTPUT = "ready", "idle", "lease", "ask", "output"  # to main
 DOOMED, ABANDONED = "doomed", "abandoned"  # to main, about an isolate that is being killed
+PENDING = "pending"  # to main, from itself: there is something for the broker to do
 
 PIPE_ATOMIC = 4096  # bytes that one write to a pipe keeps together
 _CONGESTION = 5  # seconds to wait for room in the pipe of an isolate that does not read it
@@ -96,6 +99,10 @@ class Node:
         self.tell(slot, KILL, number, capability, priority)
         if priority == IMMEDIATE:
             self.tell(MAIN, DOOMED, number, slot)
+
+    def withdraw(self, slot: int, number: int) -> None:
+        """Give back an interpreter that was lent to an isolate, for which no job could be sent."""
+        insist(self.tell, slot, WITHDRAW, number)
 
     def give_up(self) -> None:
         """Make every wait of this isolate end, as when it is killed."""

@@ -10,6 +10,7 @@ An interpreter that is asked for may not be there yet: its slot is, and the job 
 import _pickle
 import atexit
 import errno
+import functools
 import heapq
 import itertools
 import os
@@ -23,6 +24,7 @@ from subiso._kernel import node as nodes
 from subiso._kernel.arena import ABANDONED as GIVEN_UP
 from subiso._kernel.arena import CONTROL, DOORBELL, ISOLATE, LEAVING, REGISTRY, THREAD, Arena, address_of
 from subiso._kernel.control import Control, execute_will
+from subiso._kernel.insisting import insist, report
 from subiso._kernel.limits import Limits
 from subiso._kernel.mailbox import Mailbox
 from subiso._kernel.naming import name_thread
@@ -30,6 +32,7 @@ from subiso._kernel.node import ControlPipe, Node
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 _BOOT = """\
@@ -37,9 +40,11 @@ import sys
 sys.path[:] = {path!r}
 from subiso._kernel.own_builtins import install
 install()
-from subiso._kernel.worker import main
+{prefix}from subiso._kernel.worker import main
 main({slot}, {descriptor}, {control}, {doorbell})
 """
+
+boot_prefix = ""  # what tests have new interpreters do first (faults.py)
 
 _LAST_MOMENT = 0.2  # seconds that isolates are given to end before a fork is refused
 _LAST_WORDS = 0.002  # seconds that an isolate which is about to end is waited for
@@ -76,6 +81,7 @@ class Nursery:
         self._vacant: list[_Berth] = []  # slots without an interpreter
         self._idle: list[_Berth] = []  # the one used last is lent first: its memory is warm
         self._numbers = itertools.count(2)
+        self._pending: list[Callable[[], None]] = []  # what the broker is to do
         self.closing = False
         self._retiring = 0  # how many threads want all idle interpreters closed: no spares are made meanwhile
         control, reader = self._furnish(nodes.MAIN)
@@ -202,12 +208,13 @@ class Nursery:
         with self._lock:
             if berth.thread is not threading.current_thread():  # Ctrl-C came while it was started: `_boot` has given up
                 return
-        interpreter = None
+        interpreter, died = None, False
         try:
             interpreter = interpreters.create()
             interpreter.exec(
                 _BOOT.format(
                     path=[entry for entry in sys.path if isinstance(entry, str)],
+                    prefix=boot_prefix,
                     slot=berth.slot,
                     descriptor=self._arena.descriptor,
                     control=berth.control,
@@ -216,7 +223,7 @@ class Nursery:
             )
         except BaseException as error:
             if berth.ready:  # its kernel has died; its threads may be there still, so it cannot be closed
-                interpreter = None
+                interpreter, died = None, True
                 self._mourn(berth)
                 sys.excepthook(*sys.exc_info())
             else:
@@ -226,47 +233,73 @@ class Nursery:
                 if interpreter is not None:
                     interpreter.close()
             finally:
-                self._closed(berth)
+                insist(self._closed, berth, died)
 
-    def _closed(self, berth: _Berth) -> None:
+    def _closed(self, berth: _Berth, died: bool = False) -> None:
+        """Note that an interpreter is not there any more; or that it has died and still takes its slot."""
         with self._lock:
             if berth in self._idle:
                 self._idle.remove(berth)
-            if berth.promised and not self.closing:  # an isolate waits for an interpreter in this slot
+            if died:
+                berth.state = ABANDONED
+            elif berth.promised and not self.closing:  # an isolate waits for an interpreter in this slot
                 berth.promised = False
                 try:
                     self._boot(berth)
                     berth.state = BUSY
-                except (RuntimeError, OSError) as error:
-                    reason = f"the interpreter could not be started: {error}"
+                except Exception as error:
+                    if berth in self._vacant:
+                        self._vacant.remove(berth)
                     berth.state = BUSY
-                    threading.Thread(target=self._refuse, args=(berth, reason)).start()
+                    self._refuse_later(berth, f"the interpreter could not be started: {error}")
             else:
                 berth.state = GONE
                 self._vacant.append(berth)
             self._changed.notify_all()
+
+    def _refuse_later(self, berth: _Berth, reason: str) -> None:  # holds the lock
+        def refuse() -> None:
+            try:
+                self._refuse(berth, reason)
+            finally:
+                insist(self._closed, berth)
+
+        self._pending.append(refuse)
+        self.node.tell(nodes.MAIN, nodes.PENDING, 0)  # there may be no thread to be had for it
 
     def _refuse(self, berth: _Berth, reason: str) -> None:
         """Answer in place of an interpreter that could not be made: the job waits in the slot's ring."""
         with self._lock:
             if berth.state != BUSY or self._is_recycling(berth):
                 return
-        mailbox = Mailbox(self._arena, berth.slot, berth.doorbell)
-        jobs = mailbox.open_fixed(nodes.JOBS)
-        mailbox.wait([jobs], lambda: jobs.messages, timeout=10)
-        if jobs.messages:
-            module, data = _pickle.loads(links.unpack(*jobs.messages.popleft())[1])
-            __import__(module)
-            sys.modules[module].refuse(data, reason)
-        mailbox.park()
-        self._mourn(berth)
+        try:
+            mailbox = Mailbox(self._arena, berth.slot, berth.doorbell)
+            jobs = mailbox.open_fixed(nodes.JOBS)
+            try:
+                mailbox.wait([jobs], lambda: jobs.messages, timeout=10)
+                if jobs.messages:
+                    module, data = _pickle.loads(links.unpack(*jobs.messages.popleft())[1])
+                    __import__(module)
+                    sys.modules[module].refuse(data, reason)
+            finally:
+                insist(mailbox.park)
+        finally:
+            self._mourn(berth)
 
     def _mourn(self, berth: _Berth) -> None:
         """Say that the isolate in this slot has ended, in place of its interpreter."""
         with self._lock:
             berth.state = RETIRING  # not to be lent as one that is being scrubbed
-        self._arena.words[Arena.home(berth.slot) + ISOLATE] = 0
-        self.node.mailbox.announce_end(berth.slot)
+        self._bury(berth.slot)
+
+    def _bury(self, slot: int) -> None:
+        """Say the last words of what lived in this slot, as far as nobody has, and announce its end."""
+        words, home = self._arena.words, Arena.home(slot)
+        if words[home + ISOLATE]:
+            self.node.mailbox.close_ports_of(slot)
+            insist(execute_will, self.node, slot)
+            words[home + ISOLATE] = 0
+        insist(self.node.mailbox.announce_end, slot)
 
     # -- the broker's thread -------------------------------------------------------------------------------------------
 
@@ -276,15 +309,22 @@ class Nursery:
         poller.register(self._control.descriptor, select.POLLIN)
         while True:
             messages: list[tuple[Any, ...]] = []
-            if poller.poll(max(self._doomed[0][0] - monotonic(), 0) * 1000 + 1 if self._doomed else None):
-                messages = self._control.read()
             try:
-                for operation, number, *facts in messages:
-                    self._handle(operation, number, facts)
-                self._abandon_silent()
-            except Exception:
-                if not self.closing:
-                    sys.excepthook(*sys.exc_info())
+                if poller.poll(max(self._doomed[0][0] - monotonic(), 0) * 1000 + 1 if self._doomed else None):
+                    messages = self._control.read()
+            except Exception as error:
+                report(error)
+            for operation, number, *facts in messages:
+                self._insist(self._handle, operation, number, facts)
+            self._insist(self._abandon_silent)
+
+    def _insist(self, function: "Callable[..., object]", *args: object) -> None:
+        """Do what others wait for; what fails at the end of the program is not worth a word."""
+        try:
+            (function if self.closing else functools.partial(insist, function))(*args)
+        except Exception:
+            if not self.closing:
+                sys.excepthook(*sys.exc_info())
 
     def _abandon_silent(self) -> None:
         """Give up the isolates that were killed, and whose GIL is held by a call into C, so that they cannot answer."""
@@ -328,6 +368,11 @@ class Nursery:
         elif operation == nodes.IDLE:
             berth = self._berths[number - 1]
             ended, recyclable = facts
+            words, home = self._arena.words, Arena.home(berth.slot)
+            if not recyclable and words[home + ISOLATE] == ended:  # it has failed to say its last words
+                self._bury(berth.slot)
+            elif not recyclable:  # or perhaps to announce its end
+                insist(self.node.mailbox.announce_end, berth.slot)
             with self._lock:
                 if berth.number == ended:
                     berth.state = BOOTING
@@ -341,6 +386,9 @@ class Nursery:
             heapq.heappush(self._doomed, (monotonic() + _SILENCE, number, *facts))
         elif operation == nodes.ABANDONED:
             self._abandoned(number, *facts)
+        elif operation == nodes.PENDING:
+            while self._pending:
+                self._pending.pop()()
         elif operation == nodes.ASK:
             asking.answer(self.node, number, *facts)
         elif operation == nodes.OUTPUT:
@@ -357,8 +405,8 @@ class Nursery:
                 and not (self.closing or self._retiring)
                 and len(self._idle) < max(Limits.idle, Limits.spares)
             ):
-                berth.state = IDLE
                 self._idle.append(berth)
+                berth.state = IDLE
             else:
                 berth.state = RETIRING
                 self.node.tell(berth.slot, nodes.RETIRE, 0)
@@ -367,16 +415,21 @@ class Nursery:
         if warm < Limits.spares and not (self.closing or self._retiring):
             try:
                 self._boot(self._vacate())
-            except (RuntimeError, OSError):  # no thread or descriptor: there will be no spare
+            except Exception:  # no thread, descriptor or memory: there will be no spare
                 pass
 
     def _lease_for(self, address: int, name: str | None, fresh: bool) -> None:
         answer: tuple[int, int] | str
         try:
             answer = self.lease(name, fresh)
-        except (RuntimeError, OSError) as error:
+        except Exception as error:
             answer = str(error)
-        self.node.mailbox.send(address, protocol.PICKLE, _pickle.dumps(answer))
+        try:
+            self.node.mailbox.send(address, protocol.PICKLE, _pickle.dumps(answer))
+        except Exception:
+            if isinstance(answer, tuple):
+                self.node.withdraw(*answer)
+            raise
 
     # -- the end -------------------------------------------------------------------------------------------------------
 

@@ -56,6 +56,7 @@ class Post:
         self._dirty = Arena.dirty(slot)
         self._dirty_end = self._dirty + SLOTS
         self._parked = False
+        self._unrouted: list[links.Record] = []  # read, and not yet handled: an error may come in between
 
     # -- ports ---------------------------------------------------------------------------------------------------------
 
@@ -199,7 +200,8 @@ class Post:
                     return
                 others = reader.read(self.inboxes, events, until)
                 if others:
-                    self._route(others, events)
+                    self._unrouted += others
+                    self._route(events)
                 if sender in self._watches:
                     alive = self._words[reader.isolate]
                     for number, _ in self._watches[sender]:
@@ -227,7 +229,13 @@ class Post:
                     waitable = self._events.popleft()
                 except IndexError:  # another thread was quicker
                     return
-                waitable.notify()
+                try:
+                    waitable.notify()
+                except Exception:  # no memory: what has happened is not forgotten
+                    self._events.append(waitable)
+                    raise
+        except Exception:
+            raise
         except BaseException:  # Ctrl-C, and who was being told is not known any more: the next one tells everybody
             watching = [waitable for entries in [*self._watches.values()] for _, waitable in [*entries]]
             self._events += [*self.inboxes.values(), *watching]
@@ -258,7 +266,8 @@ class Post:
                     reader = readers[place]
                     others = reader.read(self.inboxes, events, min(until, ahead[0][0]) if ahead else until)
                     if others:
-                        self._route(others, events)
+                        self._unrouted += others
+                        self._route(events)
                     if (sent := reader.next()) is not None:
                         heappush(ahead, (sent, place))
                 for _, place in ahead:
@@ -277,9 +286,10 @@ class Post:
     def _reader(self, sender: int) -> Reader:
         return self._readers.setdefault(sender, Reader(self.arena, sender, self.slot))
 
-    def _route(self, records: "list[links.Record]", events: "deque[Waitable]") -> None:
+    def _route(self, events: "deque[Waitable]") -> None:
         """Handle the records that are no messages, or came too late."""
-        for kind, address, payload in records:
+        while records := self._unrouted:
+            kind, address, payload = records[0]
             inbox = self.inboxes.get(address)
             if kind == protocol.GRANT and inbox is not None:
                 slot, number, holds = _GRANT.unpack(payload) if len(payload) == _GRANT.size else (SLOTS, 0, 0)
@@ -289,6 +299,7 @@ class Post:
                 events.append(inbox)
             else:
                 links.discard(kind, payload)
+            del records[0]
 
     # -- the ends of isolates ------------------------------------------------------------------------------------------
 
@@ -423,11 +434,10 @@ class Post:
             self._parked = True
             self._find = lambda *_: -1
             while unread is not None and unread.messages:
-                kind, payload = unread.messages.popleft()
+                kind, payload = unread.messages[0]
                 own.write(kind, unread.address, payload)
-            for writer in self._writers.values():
-                writer.park()
-            for reader in self._readers.values():
-                reader.park()
-            self._writers.clear()
-            self._readers.clear()
+                unread.messages.popleft()
+            for streams in (self._writers, self._readers):
+                while streams:
+                    _, stream = streams.popitem()
+                    stream.park()

@@ -21,6 +21,7 @@ _PROT_READ, _PROT_EXEC = 1, 4
 _MAP_PRIVATE_FIXED = 0x02 | 0x10
 _FALLOC_KEEP_SIZE_PUNCH_HOLE = 0x01 | 0x02
 _RTLD_DI_LINKMAP = 2
+FAILED = (1 << 64) - 1  # what mmap(2) returns in place of an address
 
 _dlinfo = capi.returning_address("dlinfo", Address, Int, Address)
 mmap = capi.returning_address("mmap", Address, Size, Int, Int, Int, Size)

@@ -14,12 +14,13 @@ import select
 import sys
 import threading
 from _thread import allocate_lock, get_native_id, stack_size
-from time import monotonic
+from time import monotonic, sleep
 
-from subiso._kernel import extensions, links
+from subiso._kernel import extensions, links, protocol
 from subiso._kernel import node as nodes
-from subiso._kernel.arena import ABANDONED, ISOLATE, LEAVING, THREAD, Arena
-from subiso._kernel.control import Control, tell_exit
+from subiso._kernel.arena import ABANDONED, FAULTS, ISOLATE, LEAVING, THREAD, Arena
+from subiso._kernel.control import Control, tell_errors, tell_exit
+from subiso._kernel.insisting import insist, report
 from subiso._kernel.interrupt import Interrupter, IsolateKilled
 from subiso._kernel.naming import name_thread
 from subiso._kernel.node import ControlPipe, Node
@@ -35,6 +36,8 @@ BODY_STACK = 16 << 20  # bytes, of address space: OpenBLAS and deep recursion ne
 ABANDON = 1.0  # seconds without a sign of life after which an isolate that is being killed is given up
 _STILL = 0.15  # seconds without a sign of life after which its threads are woken wherever they sleep
 _BODY = "subiso-body"
+_MOMENT = 0.2  # seconds for what was asked for with the start of an isolate
+_PAUSE = 0.05  # seconds after which a wait that has failed is tried again
 _LAST_CHANCE = 10.0  # seconds after which it is given up in any case
 
 
@@ -60,7 +63,7 @@ def main(slot: int, descriptor: int, control: int, doorbell: int) -> None:
     try:
         worker.live()
     finally:
-        node.mailbox.park(unread=worker.jobs)
+        insist(node.mailbox.park, worker.jobs)
 
 
 class _Worker:
@@ -81,8 +84,18 @@ class _Worker:
         self._guard = allocate_lock()  # between what the kernel's thread does to the isolate and the isolate's end
         self._farewell = Farewell()
         self._baseline = Baseline()
-        node.tell(nodes.MAIN, nodes.READY, node.slot)  # first: the body may keep the GIL from its first line on
-        self._body = self._new_body()
+        self._unfit = False  # whether a step failed that the next isolate would have to rely on
+        self._withdrawn = 0  # the number of an isolate for which no job will come
+        self._open = allocate_lock()  # taken until the body may begin
+        self._open.acquire()
+        self._body = self._new_body()  # before main is told: without a thread there is no interpreter to be had
+        try:
+            insist(node.tell, nodes.MAIN, nodes.READY, node.slot)
+        except BaseException:
+            self._retiring = True
+            raise
+        finally:
+            self._open.release()  # after that: the body may keep the GIL from its first line on
 
     def live(self) -> None:
         node = self._node
@@ -90,10 +103,13 @@ class _Worker:
         poller.register(self._pipe.descriptor, select.POLLIN)
         while not self._retiring:
             patience = self._interrupter.patience()
-            if poller.poll(None if patience is None else int(patience * 1000) + 1):
-                self._read_control()
-            else:
-                self._insist()
+            try:
+                if poller.poll(None if patience is None else int(patience * 1000) + 1):
+                    self._read_control()
+                else:
+                    self._insist()
+            except Exception as error:  # no memory, perhaps; who else should end the isolate?
+                report(error)
         node.mailbox.stop_waits()
         self._body.join()
         while poller.poll(0):
@@ -103,21 +119,32 @@ class _Worker:
 
     def _read_control(self) -> None:
         for message in self._pipe.read():
-            operation, number, *facts = message
-            if operation == nodes.ENDED:
-                self._recycle(number)
-            elif operation == nodes.RETIRE:
-                self._retiring = True
-            elif number == self._node.number:
-                if self._node.ended:
-                    self._early.append(message)
-                else:
-                    self._handle(operation, facts)
+            try:
+                insist(self._receive, message)
+            except Exception as error:  # the others are to be read nevertheless
+                report(error)
+
+    def _receive(self, message: "tuple[Any, ...]") -> None:
+        operation, number, *facts = message
+        if operation == nodes.ENDED:
+            self._recycle(number)
+        elif operation == nodes.RETIRE:
+            self._retiring = True
+        elif number == self._node.number:
+            if self._node.ended:
+                self._early.append(message)
+            else:
+                self._handle(operation, facts)
 
     def _handle(self, operation: str, facts: "list[Any]") -> None:
         """Do what is asked of the isolate, unless its last words have begun: the news of its end comes last."""
         with self._guard:
-            if not self._ending.locked():
+            if self._ending.locked():
+                return
+            if operation == nodes.WITHDRAW:  # if the job has come nevertheless, it ends here
+                self._withdrawn = self._node.number
+                self._kill()
+            else:
                 self._control.handle(operation, facts)
 
     # -- the body's thread ---------------------------------------------------------------------------------------------
@@ -129,22 +156,31 @@ class _Worker:
         body.start()
         return body
 
+    def _await_job(self) -> bool:
+        """Wait until there is a job, or will be none; return whether an isolate has begun, with or without one."""
+        jobs = self.jobs
+        with self._open:
+            pass
+        while True:
+            try:
+                self._node.mailbox.wait([jobs], lambda: jobs.messages or self._retiring or self._withdrawn)
+            except Exception as error:  # what has arrived stays in the ring
+                report(error)
+                sleep(_PAUSE)
+            else:
+                return bool(jobs.messages or self._withdrawn)
+
     def _run_body(self) -> None:
-        node, jobs = self._node, self.jobs
+        node = self._node
         name_thread(f"subiso-{node.slot}-idle")
         node.arena.words[Arena.home(node.slot) + THREAD] = get_native_id()
-        node.mailbox.wait([jobs], lambda: jobs.messages or self._retiring)
-        if not jobs.messages:
+        if not self._await_job():
             return
         number = node.number
         try:
-            _, body, buffers = links.unpack(*jobs.messages.popleft())
-            module, data = _pickle.loads(body)
-            __import__(module)
-            self._program = sys.modules[module].host(data, buffers)
-            self._is_running = True
-            self._program.run()
+            self._run_program()
         except BaseException as error:
+            self._unfit = True
             _report(error)
         self._is_running = False
         try:
@@ -157,17 +193,62 @@ class _Worker:
             if node.killed and not self._killed:  # by itself: what it told the kernel's thread may be read yet
                 self._killed = monotonic()
             self._spare_body()
+        for step in (self._baseline.mend, self._farewell.run, _flush, self._stop_attendant):
+            try:
+                step()
+            except BaseException as error:
+                _report(error)
         try:
-            self._baseline.mend()
-            self._farewell.run()
-            _flush()
-            attendant = node.locals.get("attendant")
-            if attendant is not None:
-                attendant.stop()
+            self._end(number)
+        except BaseException as error:  # main will say that it has ended
+            self._unfit = node.ended = True
+            _report(error)
+        insist(node.tell, node.slot, nodes.ENDED, number)
+
+    def _run_program(self) -> None:
+        """Take the job, and live the life that it describes."""
+        node, jobs = self._node, self.jobs
+        module, data = "", None
+        if node.arena.words[Arena.home(nodes.MAIN) + FAULTS] or "subiso._kernel.faults" in sys.modules:
+            _obey_faults(node)
+        if self._withdrawn:  # whoever was to send one could not
+            while jobs.messages:
+                links.discard(*jobs.messages.popleft())
+            return
+        try:
+            _, body, buffers = links.unpack(*jobs.messages.popleft())
+            module, data = _pickle.loads(body)
+            __import__(module)
+            self._program = sys.modules[module].host(data, buffers)
+            self._is_running = True
+        except BaseException as error:
+            self._refuse(module, data, error)
+            return
+        try:
+            self._program.run()
         except BaseException as error:
             _report(error)
-        self._end(number)
-        node.tell(node.slot, nodes.ENDED, number)
+
+    def _refuse(self, module: str, data: object, error: BaseException) -> None:
+        """Answer in place of an isolate that could not begin; the news of its end comes as ever."""
+        if isinstance(error, IsolateKilled):
+            return
+        self._unfit = True
+        try:
+            if data is None:
+                raise error
+            sys.modules[module].refuse(data, f"it could not begin: {type(error).__name__}: {error}", ends=False)
+        except BaseException:  # the layer above cannot be loaded: the kernel says what it can
+            _report(error)
+            node = self._node
+            node.mailbox.wait([node.gate.changed], lambda: node.gate.begun, timeout=_MOMENT)  # listeners may be coming
+            text = f"IsolateSpawnError: the isolate could not begin: {type(error).__name__}: {error}"
+            tell_errors(node, protocol.PICKLE, _pickle.dumps([text, None], 5))
+
+    def _stop_attendant(self) -> None:
+        attendant = self._node.locals.get("attendant")
+        if attendant is not None:
+            attendant.stop()
 
     def _end(self, number: int, abandoned: bool = False) -> bool:
         """Say the last words and take the isolate's name off the home, so that everybody sees that it has ended.
@@ -187,28 +268,33 @@ class _Worker:
                 return False
             if not abandoned:
                 self._spare_body()  # the last words are not interrupted
-        try:
-            node.mailbox.close_ports()
+        program = self._program
+        for step in (node.mailbox.close_ports, program and program.last_words, lambda: tell_exit(node)):
+            try:
+                if step is not None:
+                    step()
+            except BaseException as error:
+                self._unfit = True
+                _report(error)
             words[home + LEAVING] = number
-            if self._program is not None:
-                self._program.last_words()
-            tell_exit(node)
-        except BaseException as error:
-            _report(error)
         node.ended = True
         if abandoned:
             words[home + ABANDONED] = number
         words[home + ISOLATE] = 0
-        node.mailbox.announce_end(node.slot)
+        try:
+            insist(node.mailbox.announce_end, node.slot)
+        except BaseException as error:  # main will
+            self._unfit = True
+            _report(error)
         return True
 
     # -- the kernel's thread -------------------------------------------------------------------------------------------
 
     def _kill(self) -> None:  # holds the guard: see _handle
         if not self._killed:
+            self._interrupter.start()
             self._killed = self._seen = monotonic()
             self._woken = 0.0
-            self._interrupter.start()
             self._node.give_up()
 
     def _insist(self) -> None:
@@ -254,28 +340,42 @@ class _Worker:
     def _recycle(self, ended: int) -> None:
         """Make the interpreter ready for its next isolate, and say so; or say that it is not fit for another one."""
         node = self._node
-        self._interrupter.stop()
-        self._body.join()
         recyclable = False
         try:
-            own = threading.current_thread(), threading.main_thread()
-            left_over = [thread for thread in threading.enumerate() if thread not in own]
-            recyclable = not left_over and not self._interrupter.tainted and self._program is not None
-            self._program = None
-            if recyclable:
-                self._baseline.restore()
-        except BaseException:  # the isolate has broken something that scrubbing needs
+            self._interrupter.stop()
+            self._body.join()
+            recyclable = self._renew()
+        except BaseException:  # the isolate has broken something that scrubbing needs, or there is no thread
             recyclable = False
+        if recyclable:
+            early, self._early = self._early, []
+            for operation, _, *facts in early:
+                insist(self._handle, operation, facts)
+        insist(node.tell, nodes.MAIN, nodes.IDLE, node.slot, ended, recyclable)
+
+    def _renew(self) -> bool:
+        """Scrub the interpreter, and begin to wait for the next isolate; return whether that is possible."""
+        node = self._node
+        own = threading.current_thread(), threading.main_thread()
+        left_over = [thread for thread in threading.enumerate() if thread not in own]
+        known = self._program is not None or self._withdrawn != 0
+        recyclable = known and not (left_over or self._interrupter.tainted or self._unfit)
+        self._program = None
+        if recyclable:
+            self._baseline.restore()
         node.locals.clear()
         if recyclable:
-            self._killed, self._spare = 0.0, None
+            self._killed, self._spare, self._withdrawn = 0.0, None, 0
             self._ending = allocate_lock()
             node.renew()
             self._body = self._new_body()
-            early, self._early = self._early, []
-            for operation, _, *facts in early:
-                self._handle(operation, facts)
-        node.tell(nodes.MAIN, nodes.IDLE, node.slot, ended, recyclable)
+        return recyclable
+
+
+def _obey_faults(node: Node) -> None:
+    from subiso._kernel import faults
+
+    faults.obey(node.arena.words[Arena.home(nodes.MAIN) + FAULTS])
 
 
 def _flush() -> None:
@@ -305,5 +405,4 @@ def _report_of_thread(args: "threading.ExceptHookArgs") -> None:
 def _report(error: BaseException) -> None:
     """Say on stderr what went wrong in the kernel itself; the isolate ends."""
     if not isinstance(error, IsolateKilled):
-        sys.__excepthook__(type(error), error, error.__traceback__)
-        _flush()
+        report(error)
