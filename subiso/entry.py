@@ -234,7 +234,7 @@ class _OneShot(Body):
                 self.report(error)
                 self._send_reply(*self._reply)
 
-    def _send_reply(self, kind: int, body: bytes, buffers: list[memoryview], carried: "list[Any]") -> None:
+    def _send_reply(self, kind: int, body: bytes, buffers: "Sequence[memoryview]", carried: "Sequence[Any]") -> None:
         slot = slot_of(self._reply_to)
         if carried:
             from subiso import sending
