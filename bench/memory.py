@@ -46,10 +46,10 @@ def private(process: int | str = "self") -> float:
     return total * 1024 / 1e6
 
 
-def settled(look: Callable[[], float]) -> float:
+def settled(look: Callable[[], float], effort: Effort) -> float:
     """Return a figure when it has stopped changing: threads that start or end may take a while."""
     before = look()
-    for _ in range(50):
+    for _ in range(effort(50, 1)):
         gc.collect()
         time.sleep(0.1)
         after = look()
@@ -59,15 +59,15 @@ def settled(look: Callable[[], float]) -> float:
     return after
 
 
-def grown(start: Callable[[], None]) -> float:
+def grown(start: Callable[[], None], effort: Effort) -> float:
     """Return the MB by which this process grows with each worker that is started in it."""
 
     for _ in range(FIRST):
         start()
-    before = settled(private)
+    before = settled(private, effort)
     for _ in range(MORE):
         start()
-    return (settled(private) - before) / MORE
+    return (settled(private, effort) - before) / MORE
 
 
 @question.opponent("subiso")
@@ -84,14 +84,14 @@ def isolate(effort: Effort) -> Cases:
                 one = Isolate.spawn(wait_in_isolate, hello.send_port, package, fresh=True)
                 isolates.append((one, hello.receive(60)))
 
-            cases[name] = {"uss": grown(start)}
+            cases[name] = {"uss": grown(start, effort)}
             for one, port in isolates:
                 port.send(None)
                 one.join()
     return cases
 
 
-def processes(method: str) -> Cases:
+def processes(method: str, effort: Effort) -> Cases:
     """Measure processes that are started in one way."""
     context = context_of(method)
     cases = {}
@@ -102,7 +102,7 @@ def processes(method: str) -> Cases:
             process = context.Process(target=wait_in_process, args=(theirs, package))
             process.start()
             started.append((process, ours, ours.recv()))
-        uss = [settled(partial(private, number)) for _, _, number in started[FIRST:]]
+        uss = [settled(partial(private, number), effort) for _, _, number in started[FIRST:]]
         cases[name] = {"uss": sum(uss) / MORE}
         for process, ours, _ in started:
             ours.send(None)
@@ -112,12 +112,12 @@ def processes(method: str) -> Cases:
 
 @question.opponent("process (spawn)")
 def spawned(effort: Effort) -> Cases:
-    return processes("spawn")
+    return processes("spawn", effort)
 
 
 @question.opponent("process (forkserver)")
 def forkserver(effort: Effort) -> Cases:
-    return processes("forkserver")
+    return processes("forkserver", effort)
 
 
 @question.opponent("concurrent.interpreters")
@@ -135,7 +135,7 @@ def interpreter(effort: Effort) -> Cases:
         back.get()
         others.append((there, one))
 
-    cases = {"bare": {"uss": grown(start)}}  # it can load neither package
+    cases = {"bare": {"uss": grown(start, effort)}}  # it can load neither package
     for there, one in others:
         there.put(None)
         one.join()
@@ -149,7 +149,7 @@ def thread(effort: Effort) -> Cases:
     def start() -> None:
         threading.Thread(target=waiting.get).start()
 
-    uss = grown(start)
+    uss = grown(start, effort)
     for _ in range(FIRST + MORE):
         waiting.put(None)
     return {name: {"uss": uss} for name in LOADED}  # packages are loaded once for all
