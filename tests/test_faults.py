@@ -9,6 +9,8 @@ import faulting
 import pytest
 from faulting import Trial
 
+from subiso._kernel import faults
+
 FEW = {
     # A step in who spawns: the interpreter that was lent is given back.
     Trial("spawn", "spawn.pack", "main", "exception"): "FaultError",
@@ -55,6 +57,44 @@ def test_a_fault(trial, outcomes):
     found = outcomes[trial]
     assert faulting.verdict(trial, found) == "", found["stderr"]
     assert (found["fired"], found["outcome"]) == (1, FEW[trial]), found["text"]
+
+
+@pytest.mark.parametrize("point", faults.POINTS)
+def test_steps(point):
+    """Every step is a function that is there, or is of a module that is not on this system."""
+    module, _, path = faults.POINTS[point].partition(" ")[0].partition(":")
+    owner = pytest.importorskip(module)
+    for name in path.split("."):
+        owner = getattr(owner, name)
+    assert callable(owner)
+
+
+def test_interpreters_that_end_leave_no_descriptor(script):
+    """New interpreters, with a private copy in them, take no descriptor with them when they end."""
+    program = script(
+        """
+        import os
+        from subiso import Isolate, ReceivePort
+        from subiso._kernel import nursery
+
+        def live(out):
+            import msgspec
+            with ReceivePort(end_with_senders=False) as port:
+                out.send(port.send_port)
+                port.receive()
+
+        counts = []
+        for _ in range(6):
+            with ReceivePort() as out:
+                isolate = Isolate.spawn(live, out.send_port, fresh=True)
+                out.receive(20).send(None)
+                assert isolate.join(20)
+                assert nursery._nursery.retire_idle(20)
+            counts.append(len(os.listdir("/proc/self/fd")))
+        print(counts[-1] <= counts[1], counts)
+        """
+    )
+    assert program.out.startswith("True"), program.out + program.err
 
 
 def test_the_page_is_up_to_date():

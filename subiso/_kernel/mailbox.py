@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from subiso._kernel.waitables import Waitable
+    from subiso._kernel.waitables import Inbox, Waitable
 
 SPIN = 300  # looks before a waiting thread blocks; some 50 microseconds, about what waking it would cost
 NAP = 0.002  # seconds without a thread in a hurry, after which the others look after the doorbell again
@@ -183,6 +183,16 @@ class Mailbox(Post):
                 self.arena.words[self._sleeping] = 1
                 self.arena.fence()
                 self.pump()
+
+    def park(self, unread: "Inbox | None" = None) -> None:
+        """Leave every stream to the next interpreter in this slot, and hear nothing more.
+
+        The ears' descriptors are the process's: an interpreter's end may not give them back.
+        """
+        super().park(unread)
+        for ear in (self._ear, self._loops_ear):
+            if ear is not None:
+                ear.close()
 
     def ear_of_loops(self) -> doorbell.Ear:
         """Return the ear that the event loops listen with; whichever hears a ring must `pump`."""
