@@ -98,7 +98,11 @@ class Member:
             on_error=SendPort._of(self._errors.address, 0),
             _carrying=False,  # type: ignore[arg-type]
         )
-        self._mailbox.watch(isolate._slot, isolate._number, self.inbox)
+        try:
+            self._mailbox.watch(isolate._slot, isolate._number, self.inbox)
+        except BaseException:
+            insist(isolate.kill)
+            raise
         self.isolate = isolate
 
     def stop(self) -> None:

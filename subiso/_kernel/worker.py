@@ -241,7 +241,9 @@ class _Worker:
         except BaseException:  # the layer above cannot be loaded: the kernel says what it can
             _report(error)
             node = self._node
-            node.mailbox.wait([node.gate.changed], lambda: node.gate.begun, timeout=_MOMENT)  # listeners may be coming
+            deadline = monotonic() + _MOMENT
+            while not node.gate.begun and monotonic() < deadline:  # listeners may be coming; to wait takes descriptors
+                sleep(_MOMENT / 100)
             text = f"IsolateSpawnError: the isolate could not begin: {type(error).__name__}: {error}"
             tell_errors(node, protocol.PICKLE, _pickle.dumps([text, None], 5))
 
