@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SPIN = 300  # looks before a waiting thread blocks; some 50 microseconds, about what waking it would cost
 NAP = 0.002  # seconds without a thread in a hurry, after which the others look after the doorbell again
-_SPINS = [range(max(SPIN >> misses, 20)) for misses in range(8)]
+_SPINS = [range(max(SPIN >> misses, 20)) for misses in range(32)]
 _FOREVER = 1e9  # seconds; a longer time-out is none
 
 
@@ -161,20 +161,21 @@ class Mailbox(Post):
     def spin(self, ready: "Callable[[], object]") -> bool:
         """Look for a short while, during which senders need not ring; return whether it is ready.
 
-        How long depends on what it was good for the last times: a spin that was in vain halves the next ones, one that
-        was not makes them long again, and now and then a long one is tried.
+        How long depends on what it was good for the last times. One that was in vain halves the next, and one that was
+        not doubles it, so that where others need the processor, and answers come late, little of it is taken. One in 32
+        is long nevertheless; if that one was not in vain, all are again.
         """
         pump_from, find, dirty, end = self.pump_from, self._find, self._dirty, self._dirty_end
         if self._sleepers:
             self.arena.words[self._sleeping] = 0
         try:
-            for _ in _SPINS[self._misses & 7]:
+            for _ in _SPINS[self._misses & 31]:
                 until = now()
                 flag = find(b"\1", dirty, end)
                 if flag >= 0:
                     pump_from(flag, until)
                     if ready():
-                        self._misses = 0
+                        self._misses = self._misses >> 1 if self._misses & 31 else 0
                         return True
             self._misses += 1
             return False
