@@ -705,8 +705,9 @@ class Process:
         os.close(writer)
         self.told = os.fdopen(reader)
 
-    def stderr(self, begin: int = 0, end: int = 1 << 30) -> str:
+    def stderr(self, begin: int = 0, end: int | None = None) -> str:
         """Return what was written from one place to another."""
+        end = os.fstat(self.errors.fileno()).st_size if end is None else end
         return os.pread(self.errors.fileno(), end - begin, begin).decode("utf-8", "replace")
 
     def close(self) -> int:
