@@ -675,8 +675,9 @@ def work() -> None:
         trial = Trial(*json.loads(line))
         tell({"begin": trial})
         faulthandler.dump_traceback_later(HUNG, exit=True)
+        begin = os.fstat(2).st_size
         found = attempt(trial, before)
-        tell({"trial": trial, "found": found})
+        tell({"trial": trial, "found": found, "written": [begin, os.fstat(2).st_size]})
         if found["problem"]:
             os._exit(9)
     if segments() > 2 * len(nurseries._nursery._berths) ** 2:  # type: ignore[union-attr]
@@ -703,14 +704,11 @@ class Process:
         )
         os.close(writer)
         self.told = os.fdopen(reader)
-        self._seen = 0
 
-    def stderr(self) -> str:
-        """Return what was written since the last call."""
-        size = os.fstat(self.errors.fileno()).st_size
-        text = os.pread(self.errors.fileno(), size - self._seen, self._seen).decode("utf-8", "replace")
-        self._seen = size
-        return text
+    def stderr(self, begin: int = 0, end: int | None = None) -> str:
+        """Return what was written from one place to another."""
+        end = os.fstat(self.errors.fileno()).st_size if end is None else end
+        return os.pread(self.errors.fileno(), end - begin, begin).decode("utf-8", "replace")
 
     def close(self) -> int:
         if self.process.stdin:
@@ -766,7 +764,7 @@ def make(todo: list[Trial]) -> Iterator[tuple[Trial, dict[str, Any]]]:
                 current = Trial(*one["begin"])
             elif "trial" in one:
                 found = one["found"]
-                found["stderr"] = process.stderr()[-3000:]
+                found["stderr"] = process.stderr(*one["written"])[-3000:]
                 done, current = done + 1, None
                 yield todo[done - 1], found
         errors, code = process.stderr(), process.close()

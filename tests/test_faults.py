@@ -35,7 +35,8 @@ FEW = {
     Trial("nested", "spawn.broker", "main", "exception"): "done",
     Trial("pause", "control.handle", "isolate", "exception"): "done",
     Trial("kill", "control.interrupt", "isolate", "exception"): "done",
-    Trial("spawn", "exit.listeners", "isolate", "exception"): "ended",
+    Trial("spawn", "exit.listeners", "isolate", "exception"): "done",
+    Trial("listen", "exit.ports", "isolate", "exception"): "done",
     Trial("spawn", "exit.end", "isolate", "exception"): "done",
     Trial("spawn", "exit.announce", "isolate", "exception"): "done",
     Trial("run", "recycle.begin", "isolate", "exception"): "done",
@@ -139,12 +140,15 @@ def test_no_descriptors_left(script):
         import os, resource
         from subiso import Isolate, IsolateSpawnError, ReceivePort
 
+        def say(out):
+            out.send(["ran", None])
+
         def start():
             with ReceivePort() as ends:
                 try:
-                    isolate = Isolate.spawn(sum, [1], fresh=True, on_error=ends.send_port)
-                except IsolateSpawnError as error:
-                    return f"IsolateSpawnError: {error}"
+                    isolate = Isolate.spawn(say, ends.send_port, fresh=True, on_error=ends.send_port)
+                except (IsolateSpawnError, OSError) as error:
+                    return f"{type(error).__name__}: {error}"
                 assert isolate.join(20)
                 return "".join(text for text, _ in ends)
 
@@ -156,13 +160,15 @@ def test_no_descriptors_left(script):
                 taken.append(os.dup(0))
         except OSError:
             pass
-        print([start().startswith("IsolateSpawnError") for _ in range(10)] == [True] * 10)
+        said = [start() for _ in range(10)]  # one may run, with what another one has given back
+        errors = [text for text in said if text.startswith(("IsolateSpawnError", "OSError"))]
+        print(bool(errors), set(said) - set(errors) <= {"ran"} or said)
         for descriptor in taken:
             os.close(descriptor)
         print(start(), Isolate.run(sum, [1, 2]).result(20))
         """
     )
-    assert (program.out, program.returncode) == (" 3\nTrue\n 3\n", 0), program.err
+    assert (program.out, program.returncode) == ("ran 3\nTrue True\nran 3\n", 0), program.err
 
 
 def test_no_room_for_copies(script, tmp_path):

@@ -226,8 +226,10 @@ class _Worker:
             return
         try:
             self._program.run()
-        except BaseException as error:
-            _report(error)
+        except IsolateKilled:
+            pass
+        except BaseException as error:  # it could not even report what went wrong
+            self._complain(error, f"{type(error).__name__}: {error}")
 
     def _refuse(self, module: str, data: object, error: BaseException) -> None:
         """Answer in place of an isolate that could not begin; the news of its end comes as ever."""
@@ -239,13 +241,16 @@ class _Worker:
                 raise error
             sys.modules[module].refuse(data, f"it could not begin: {type(error).__name__}: {error}", ends=False)
         except BaseException:  # the layer above cannot be loaded: the kernel says what it can
-            _report(error)
-            node = self._node
-            deadline = monotonic() + _MOMENT
-            while not node.gate.begun and monotonic() < deadline:  # listeners may be coming; to wait takes descriptors
-                sleep(_MOMENT / 100)
-            text = f"IsolateSpawnError: the isolate could not begin: {type(error).__name__}: {error}"
-            tell_errors(node, protocol.PICKLE, _pickle.dumps([text, None], 5))
+            self._complain(error, f"IsolateSpawnError: the isolate could not begin: {type(error).__name__}: {error}")
+
+    def _complain(self, error: BaseException, text: str) -> None:
+        """Say on stderr, and to those who listen to errors, what nobody above can say."""
+        _report(error)
+        node = self._node
+        deadline = monotonic() + _MOMENT
+        while not node.gate.begun and monotonic() < deadline:  # listeners may be coming; to wait takes descriptors
+            sleep(_MOMENT / 100)
+        tell_errors(node, protocol.PICKLE, _pickle.dumps([text, None], 5))
 
     def _stop_attendant(self) -> None:
         attendant = self._node.locals.get("attendant")
@@ -271,7 +276,8 @@ class _Worker:
             if not abandoned:
                 self._spare_body()  # the last words are not interrupted
         program = self._program
-        for step in (node.mailbox.close_ports, program and program.last_words, lambda: tell_exit(node)):
+        close_ports, tell = (lambda: insist(node.mailbox.close_ports)), (lambda: insist(tell_exit, node))
+        for step in (close_ports, program and program.last_words, tell):
             try:
                 if step is not None:
                     step()
