@@ -200,10 +200,8 @@ class Crew:
     def _start(self, member: Member) -> None:
         try:
             member.start(self.options)
-        except BaseException as error:  # too many isolates, no memory, Ctrl-C: it never was
+        except Exception as error:  # too many isolates, no memory: it never was (after Ctrl-C the crew is mended)
             self._end(member, str(error))
-            if not isinstance(error, Exception):
-                raise
             return
         self._on_event(member)  # it may have said something already
 

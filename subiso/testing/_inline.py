@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 _numbers = itertools.count(1)
-_wait = mailbox.Mailbox.wait
+_block = mailbox.Mailbox.block
 _wait_for_room = semaphore.wait
 
 
@@ -49,7 +49,7 @@ def inline() -> "Iterator[None]":
         put(Isolate, "run", staticmethod(_run))
         put(Isolate, "spawn", staticmethod(_spawn))
         put(Isolate, "exit", staticmethod(_exit))
-        put(mailbox.Mailbox, "wait", _guarded_wait)
+        put(mailbox.Mailbox, "block", _guarded_block)
         put(semaphore, "wait", _guarded_wait_for_room)
         put(streams, "open_stream", _inline_pools.open_stream)
         put(IsolatePool, "_submit", _inline_pools.submit)
@@ -131,13 +131,13 @@ def _exit(port: SendPort | None = None, message: object = None) -> "NoReturn":
     raise Exited
 
 
-def _guarded_wait(self: "Any", waitables: "Any", ready: "Any", timeout: float | None = None) -> bool:
-    """Take the place of `Mailbox.wait`: nobody else will do what is waited for."""
+def _guarded_block(self: "Any", waitables: "Any", ready: "Any", timeout: float | None = None) -> bool:
+    """Take the place of `Mailbox.block`: nobody else will do what is waited for."""
     if timeout is None and _work.is_going_on() and not ready():
         self.settle()
         if not ready():
             raise InlineWaitError("inline, this would wait for ever: the other side goes on when this has ended")
-    return _wait(self, waitables, ready, timeout)
+    return _block(self, waitables, ready, timeout)
 
 
 def _guarded_wait_for_room(node: "Any", descriptor: int, timeout: float | None) -> None:
