@@ -330,6 +330,7 @@ def test_a_page_of_a_busy_machine_warns():
 
 def test_no_results(tmp_path):
     """Without results there is no page, and a sentence says what to do."""
+    pytest.importorskip("matplotlib")
     with pytest.raises(SystemExit, match="python -m bench"):
         _report.write(tmp_path, tmp_path)
 

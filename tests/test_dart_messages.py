@@ -110,10 +110,14 @@ def test_failed_sends_leak_nothing():
 
         for _ in range(5):
             fail()
-        before, descriptors = resident(), os.listdir("/proc/self/fd")
-        for _ in range(50):
-            fail()
-        assert resident() - before < 40 << 20  # a tenth of what was not sent
+        descriptors = os.listdir("/proc/self/fd")
+        grown = []
+        for _ in range(3):  # other threads, of earlier tests' interpreters, may take memory meanwhile
+            before = resident()
+            for _ in range(50):
+                fail()
+            grown.append(resident() - before)
+        assert min(grown) < 40 << 20  # a fifth of what was not sent
         assert os.listdir("/proc/self/fd") == descriptors
 
 

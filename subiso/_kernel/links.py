@@ -437,6 +437,10 @@ def _open(payload: bytes) -> "tuple[int, int, int, list[tuple[int, int]], memory
     words = memoryview(payload)
     descriptor, size, kind, count = words[:32].cast("Q")
     end = 32 + 16 * count
+    if end > len(payload):
+        if descriptor:
+            os.close(descriptor - 1)
+        raise DamagedError("a message has fewer parts than it says: something has written over shared memory")
     places = words[32:end].cast("Q").tolist()
     return descriptor - 1, size, kind, list(zip(places[::2], places[1::2], strict=True)), words[end:]
 
