@@ -57,8 +57,8 @@ class Loaded:
     __slots__ = ("carried", "function")
 
     def __init__(self, function: "Callable[..., Any]", carried: "Cargo") -> None:
-        self.function = function
-        self.carried = carried
+        self.function: Callable[..., Any] = function
+        self.carried: Cargo = carried
 
     def __getattr__(self, name: str) -> "Any":
         if name in ("__name__", "__qualname__"):

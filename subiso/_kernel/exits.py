@@ -7,6 +7,7 @@ import warnings
 from _thread import allocate_lock, get_native_id, start_new_thread
 
 from subiso._kernel import interpreters
+from subiso._kernel.insisting import report
 from subiso._kernel.naming import name_thread
 
 TYPE_CHECKING = False
@@ -91,6 +92,8 @@ class Undisturbed:
         if self._begun.acquire(False):
             try:
                 self._function()
+            except BaseException as error:  # said before main goes on to its finalization
+                report(error)
             finally:
                 self._is_done = True
                 self._done.release()

@@ -170,10 +170,10 @@ class Mailbox(Post):
             self.arena.words[self._sleeping] = 0
         try:
             for _ in _SPINS[self._misses & 31]:
-                until = now()
+                pumped, until = self.pumped, now()
                 flag = find(b"\1", dirty, end)
                 if flag >= 0:
-                    pump_from(flag, until)
+                    pump_from(flag, until, pumped)
                     if ready():
                         self._misses = self._misses >> 1 if self._misses & 31 else 0
                         return True

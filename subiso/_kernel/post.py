@@ -7,6 +7,8 @@ The order of messages
     its time, so its flag was up when the reader looked.
 
 Races, and what closes them
+    Two threads of the receiver: one may have cleared a flag, and not yet read that ring, when the other looks; what the
+    other finds may come after what is there. Whoever has the lock and is not alone in this reads all rings.
     The receiver clears a sender's dirty flag before it reads that sender's ring, with a fence in between: what is
     published later sets the flag again.
     An isolate that ends takes its name off its home, then looks who watches; a watcher puts its flag up, then looks
@@ -56,6 +58,8 @@ class Post:
         self._dirty = Arena.dirty(slot)
         self._dirty_end = self._dirty + SLOTS
         self._parked = False
+        self._pumping = 0  # how many threads have cleared flags of rings that they are about to read
+        self.pumped = 0  # how many times one of them was done
         self._unrouted: list[links.Record] = []  # read, and not yet handled: an error may come in between
 
     # -- ports ---------------------------------------------------------------------------------------------------------
@@ -176,50 +180,63 @@ class Post:
             self._notify()
         if self._forgotten:
             self._close_forgotten()
-        until = now()
+        pumped, until = self.pumped, now()
         flag = self._find(b"\1", self._dirty, self._dirty_end)
         if flag < 0:
             return False
-        self.pump_from(flag, until)
+        self.pump_from(flag, until, pumped)
         return True
 
-    def pump_from(self, flag: int, until: int) -> None:
-        """Go on with `pump`, where the first flag that is up was found by a look that was begun at ``until``."""
+    def pump_from(self, flag: int, until: int, pumped: int) -> None:
+        """Go on with `pump`, where the first flag that is up was found by a look.
+
+        Args:
+            flag: where it is.
+            until: when the look was begun.
+            pumped: what `pumped` was before that.
+        """
         events = self._events
         if self._find(b"\1", flag + 1, self._dirty_end) >= 0:
-            self._merge([], until)
+            self._merge([], until, pumped)
             return
         # As `_merge`, for the one sender that nearly always is the only one.
         sender, memory = flag - self._dirty, self._memory
         reader = self._readers.get(sender) or self._reader(sender)
-        memory[flag] = 0
+        self._pumping += 1
         try:
+            memory[flag] = 0
             with self._lock:  # which is a fence: what is published from now on sets the flag again
                 if self._parked:
                     memory[flag] = 1
                     return
-                others = reader.read(self.inboxes, events, until)
-                if others:
-                    self._unrouted += others
-                    self._route(events)
-                if sender in self._watches:
-                    alive = self._words[reader.isolate]
-                    for number, _ in self._watches[sender]:
-                        if number != alive:
-                            self._take_ended(sender, events)
-                            break
-                if reader.is_behind:
-                    memory[flag] = 1
+                is_alone = self._pumping == 1 and self.pumped == pumped
+                if is_alone:
+                    others = reader.read(self.inboxes, events, until)
+                    if others:
+                        self._unrouted += others
+                        self._route(events)
+                    if sender in self._watches:
+                        alive = self._words[reader.isolate]
+                        for number, _ in self._watches[sender]:
+                            if number != alive:
+                                self._take_ended(sender, events)
+                                break
+                    if reader.is_behind:
+                        memory[flag] = 1
+            if not is_alone:
+                self._merge([flag], until, pumped)
         except BaseException:
             memory[flag] = 1  # Ctrl-C: the rest is for the next one
             raise
         finally:
+            self.pumped += 1
+            self._pumping -= 1
             if events:
                 self._notify()
 
     def settle(self) -> None:
         """Move everything that was sent before this call into the inboxes, whoever has begun with it."""
-        self._merge([self._dirty + sender for sender in self._readers], now())
+        self._merge([], now(), -1)
 
     def _notify(self) -> None:
         """Tell whom it concerns what has arrived. What is told may wait in its turn, and then tells the rest itself."""
@@ -241,15 +258,15 @@ class Post:
             self._events += [*self.inboxes.values(), *watching]
             raise
 
-    def _merge(self, flags: list[int], until: int) -> None:
-        """Read the rings of these and of all dirty senders in the order of sending, up to a time that has passed."""
-        memory, dirty, find, end = self.arena.memory, self._dirty, self._find, self._dirty + SLOTS
-        found = find(b"\1", dirty, end)
-        while found >= 0:
-            if found not in flags:
-                flags += (found,)
-            found = find(b"\1", found + 1, end)
+    def _merge(self, flags: list[int], until: int, pumped: int) -> None:
+        """Read the rings of these and of all dirty senders in the order of sending, up to a time that has passed.
+
+        If another thread has pumped since `pumped` was looked at, or is about to, all rings are read.
+        """
+        memory, dirty = self.arena.memory, self._dirty
+        self._add_dirty(flags)
         events = self._events
+        self._pumping += 1
         try:
             readers = [self._readers.get(flag - dirty) or self._reader(flag - dirty) for flag in flags]
             for flag in flags:
@@ -259,6 +276,12 @@ class Post:
                     for flag in flags:
                         memory[flag] = 1
                     return
+                if self._pumping > 1 or self.pumped != pumped:
+                    until = now()
+                    self._add_dirty(flags)
+                    known = {*flags}
+                    flags += [dirty + sender for sender in [*self._readers] if dirty + sender not in known]
+                    readers = [self._readers.get(flag - dirty) or self._reader(flag - dirty) for flag in flags]
                 ahead = [(sent, place) for place, reader in enumerate(readers) if (sent := reader.next()) is not None]
                 heapify(ahead)
                 while ahead and ahead[0][0] <= until:
@@ -280,8 +303,19 @@ class Post:
                 memory[flag] = 1
             raise
         finally:
+            self.pumped += 1
+            self._pumping -= 1
             if events:
                 self._notify()
+
+    def _add_dirty(self, flags: list[int]) -> None:
+        """Add the flags that are up, but for those that are there already."""
+        find, end = self._find, self._dirty_end
+        found = find(b"\1", self._dirty, end)
+        while found >= 0:
+            if found not in flags:
+                flags += (found,)
+            found = find(b"\1", found + 1, end)
 
     def _reader(self, sender: int) -> Reader:
         return self._readers.setdefault(sender, Reader(self.arena, sender, self.slot))

@@ -24,10 +24,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    class _Backend:  # joblib has no types
+        nesting_level: int | None
+
+        def __init__(self, *, nesting_level: int | None) -> None: ...
+        def __getattr__(self, name: str) -> Any: ...
+
+else:
+
+    class _Backend(AutoBatchingMixin, ParallelBackendBase):
+        pass
+
+
 _OF_JOBLIB = {"max_nbytes", "temp_folder", "mmap_mode", "prefer", "require", "verbose", "context"}
 
 
-class IsolateBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]  # joblib has no types
+class IsolateBackend(_Backend):
     """Run joblib's batches in an `IsolatePool`.
 
     The pool lives as long as the ``parallel_config`` block, the ``with Parallel(...)`` block, or else the one call; the

@@ -5,10 +5,11 @@ from contextlib import ExitStack, contextmanager
 from unittest import mock
 
 from subiso import entry, isolate, sending, streams, supervisor
-from subiso._kernel import mailbox, semaphore
 from subiso._kernel import node as nodes
+from subiso._kernel import semaphore
 from subiso._kernel.arena import NOBODY
 from subiso._kernel.extensions import check_policy
+from subiso._kernel.mailbox import Mailbox
 from subiso.errors import IsolateTimeoutError
 from subiso.failures import pack
 from subiso.isolate import Isolate
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 _numbers = itertools.count(1)
-_block = mailbox.Mailbox.block
-_wait_for_room = semaphore.wait
+_block: "Any" = Mailbox.block
+_wait_for_room: "Any" = semaphore.wait
 
 
 @contextmanager
@@ -49,7 +50,7 @@ def inline() -> "Iterator[None]":
         put(Isolate, "run", staticmethod(_run))
         put(Isolate, "spawn", staticmethod(_spawn))
         put(Isolate, "exit", staticmethod(_exit))
-        put(mailbox.Mailbox, "block", _guarded_block)
+        put(Mailbox, "block", _guarded_block)
         put(semaphore, "wait", _guarded_wait_for_room)
         put(streams, "open_stream", _inline_pools.open_stream)
         put(IsolatePool, "_submit", _inline_pools.submit)
