@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    class _Backend:  # joblib has no types
+    class _Backend:
+        """What joblib has no types for."""
+
         nesting_level: int | None
 
         def __init__(self, *, nesting_level: int | None) -> None: ...

@@ -138,7 +138,7 @@ def _guarded_block(self: "Any", waitables: "Any", ready: "Any", timeout: float |
         self.settle()
         if not ready():
             raise InlineWaitError("inline, this would wait for ever: the other side goes on when this has ended")
-    return _block(self, waitables, ready, timeout)
+    return bool(_block(self, waitables, ready, timeout))
 
 
 def _guarded_wait_for_room(node: "Any", descriptor: int, timeout: float | None) -> None:
