@@ -225,7 +225,10 @@ class Fractal(App[dict[str, Figures]]):
 
     async def draw(self, picture: Picture) -> None:
         """Have all lines computed, every eighth one first, and show each as it comes."""
-        columns, rows = max(picture.size.width, 1), 2 * picture.size.height  # it may have no size yet
+        columns, rows = picture.size.width, 2 * picture.size.height
+        if not (columns and rows):  # it has no place on the screen yet
+            await asyncio.sleep(1 / RATE)
+            return
         step = self.view.width / columns
         picture.known.clear()
         passes = ((0, 8), (4, 4), (2, 2), (6, 2), (1, 1), (3, 1), (5, 1), (7, 1))  # where they begin, and their reach
