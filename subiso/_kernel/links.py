@@ -369,7 +369,7 @@ def pack_large(kind: int, body: bytes, buffers: "Sequence[memoryview | Region]")
     descriptor, tail = -1, b""
     try:
         for part in (body, *buffers):
-            length = len(part) if isinstance(part, bytes) else part.nbytes
+            length = _length(part)
             if not isinstance(part, (bytes, memoryview)):
                 places += length, part.leave()
                 left.append(part)
@@ -380,7 +380,7 @@ def pack_large(kind: int, body: bytes, buffers: "Sequence[memoryview | Region]")
             else:
                 places += length, 0
                 rest.append(part)
-        size = sum(_padded(part) for part in rest)
+        size = sum(_padded(_length(part)) for part in rest)
         if size > _INLINE:
             descriptor = memory_file("subiso-message", size)
             memory = map_file(descriptor, size)
@@ -405,15 +405,15 @@ def _copied(part: bytes | memoryview) -> "Region":
     return region
 
 
-def _padded(part: bytes | memoryview) -> int:
-    return _length(part) + _ALIGNMENT - 1 & -_ALIGNMENT
+def _padded(length: int) -> int:
+    return length + _ALIGNMENT - 1 & -_ALIGNMENT
 
 
 def _lay_out(parts: "list[bytes | memoryview]", memory: "Any") -> None:
     start = 0
     for part in parts:
         memory[start : start + _length(part)] = part
-        start += _padded(part)
+        start += _padded(_length(part))
 
 
 def _give_back(descriptor: int, regions: "Iterable[Region]") -> None:
@@ -451,8 +451,8 @@ def _free(address: int, nbytes: int) -> None:
     regions.free(address, nbytes)
 
 
-def _length(part: bytes | memoryview) -> int:
-    return part.nbytes if isinstance(part, memoryview) else len(part)
+def _length(part: "bytes | memoryview | Region") -> int:
+    return len(part) if isinstance(part, bytes) else part.nbytes
 
 
 def unpack(kind: int, payload: bytes) -> "tuple[int, bytes | memoryview, list[Any]]":
@@ -474,7 +474,7 @@ def unpack(kind: int, payload: bytes) -> "tuple[int, bytes | memoryview, list[An
                 parts.append(memoryview(region) if length & _COPIED else region)
             else:
                 parts.append((start, start + length))
-                start += length + _ALIGNMENT - 1 & -_ALIGNMENT
+                start += _padded(length)
         whole = memoryview(bytearray(tail) if descriptor < 0 else _take(descriptor, size))
     finally:
         if descriptor >= 0:
