@@ -30,29 +30,29 @@ question = Question(
 PROGRAMS = {
     "subiso": (
         "from subiso import Isolate, ReceivePort",
-        "port = ReceivePort[Any](); isolate = Isolate.spawn(say_hello, port.send_port); port.receive(); end = clock()",
+        "port = ReceivePort(); isolate = Isolate.spawn(say_hello, port.send_port); port.receive(); end = clock()",
     ),
     "IsolatePool": (
         "from subiso import IsolatePool",
         "with IsolatePool(1) as pool: pool.submit(negate, 1).result(); end = clock()",
     ),
     "process (spawn)": (
-        "import multiprocessing; context = context_of('spawn')",
+        "import multiprocessing; context = multiprocessing.get_context('spawn')",
         (
             "ours, theirs = context.Pipe(); one = context.Process(target=say_hello, args=(theirs,)); one.start(); "
             "ours.recv(); end = clock(); one.join()"
         ),
     ),
     "process (forkserver)": (
-        "import multiprocessing; context = context_of('forkserver')",
+        "import multiprocessing; context = multiprocessing.get_context('forkserver')",
         (
             "ours, theirs = context.Pipe(); one = context.Process(target=say_hello, args=(theirs,)); one.start(); "
             "ours.recv(); end = clock(); one.join()"
         ),
     ),
     "ProcessPoolExecutor (spawn)": (
-        "from concurrent.futures import ProcessPoolExecutor; import multiprocessing",
-        ("with ProcessPoolExecutor(1, context_of('spawn')) as pool: pool.submit(negate, 1).result(); end = clock()"),
+        "from concurrent.futures import ProcessPoolExecutor; from multiprocessing import get_context",
+        "with ProcessPoolExecutor(1, get_context('spawn')) as pool: pool.submit(negate, 1).result(); end = clock()",
     ),
     "InterpreterPoolExecutor": (
         "from concurrent.futures import InterpreterPoolExecutor",
