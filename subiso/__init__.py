@@ -41,7 +41,8 @@ The map of the package, from policy down to mechanism; imports point downwards o
         node                        this interpreter's place among the others
         control  gate               what may be asked of an isolate; where its events stop
         mailbox  post  waitables    how threads wait; what arrives and is sent; what is waited for
-        links  semaphore  regions   streams of records through shared memory; memory that is handed over
+        links  semaphore            streams of records through shared memory
+        parcels  regions            messages too large for these; memory that is handed over
         arena  doorbell  protocol   where everything lies; waking; what travels
         naming                      what the system calls threads
         insisting                   steps that must not be left out

@@ -4,7 +4,7 @@ import logging
 from math import inf
 
 from subiso import coroutines, messages
-from subiso._kernel import links
+from subiso._kernel import parcels
 from subiso._kernel.waitables import Inbox, Waitable
 from subiso.errors import IsolateError, IsolateSpawnError
 from subiso.isolate import Isolate
@@ -129,7 +129,7 @@ class IsolateChild(Child):
         self._mailbox.settle()
         well = False
         while self._words is not None and self._words.messages:
-            texts = messages.decode(*links.unpack(*self._words.messages.popleft()))
+            texts = messages.decode(*parcels.unpack(*self._words.messages.popleft()))
             well = texts is None
             if texts is not None:
                 log.error("%s has ended: %s\n%s", self.name, texts[0], texts[1])

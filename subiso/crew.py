@@ -19,8 +19,8 @@ from time import monotonic
 
 from subiso import alarms, failures, messages, statistics
 from subiso._kernel import attendant as attendants
-from subiso._kernel import links, protocol
 from subiso._kernel import node as nodes
+from subiso._kernel import parcels, protocol
 from subiso._kernel.interrupt import unwind
 from subiso._kernel.waitables import Waitable
 from subiso.errors import BrokenIsolatePool, IsolateKilledError
@@ -237,7 +237,7 @@ class Crew:
             except IndexError:  # another thread was quicker
                 return
             if member not in self.members:  # it was killed; nobody wants to know any more
-                links.discard(*message)
+                parcels.discard(*message)
                 return
             task, member.task = member.task, None
             if task is not None:
@@ -249,19 +249,19 @@ class Crew:
         if task is None:
             if member.port is None:
                 try:
-                    self._greet(member, *links.unpack(*message))
+                    self._greet(member, *parcels.unpack(*message))
                 except Exception as error:  # what cannot be decoded for lack of memory, say
                     member.complaint = f"{type(error).__name__}: {error}"
                     member.kill()
             else:  # of a task that could not be sent as a whole
-                links.discard(*message)
+                parcels.discard(*message)
             return
         try:
             if task.single:
                 self._do(member, following)
         finally:
             try:
-                opened = links.unpack(*message)
+                opened = parcels.unpack(*message)
             except Exception as error:  # no memory, no descriptor
                 task.fail(error)
             else:

@@ -7,7 +7,7 @@ from time import monotonic
 
 from subiso import failures, messages
 from subiso._kernel import attendant as attendants
-from subiso._kernel import links, protocol, waiting
+from subiso._kernel import parcels, protocol, waiting
 from subiso._kernel.insisting import insist
 from subiso._kernel.interrupt import unwind
 from subiso._kernel.waitables import Waitable
@@ -88,7 +88,7 @@ class IsolateFuture[R](Future[R]):
                 self._fail(IsolateKilledError(f"the result of {self._name} was lost: a signal came as it arrived"))
             raise
         try:
-            kind, body, buffers = links.unpack(*message)
+            kind, body, buffers = parcels.unpack(*message)
             if kind == protocol.FAILURE:
                 self._fail(failures.unpack(messages.decode(protocol.PICKLE, body, buffers)))
                 return

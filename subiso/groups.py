@@ -11,8 +11,8 @@ import threading
 
 from subiso import failures, messages
 from subiso._kernel import attendant as attendants
-from subiso._kernel import links, protocol, waiting
 from subiso._kernel import node as nodes
+from subiso._kernel import parcels, protocol, waiting
 from subiso._kernel.interrupt import IsolateKilled, unwind
 from subiso._kernel.waitables import Waitable
 from subiso._typing import overload
@@ -155,7 +155,7 @@ class IsolateGroup:
             mailbox.settle()  # what they sent last was sent before they ended
         with self._lock:  # who sees that an isolate has ended also sees that it has failed
             while inbox.messages:
-                _, body, buffers = links.unpack(*inbox.messages.popleft())
+                _, body, buffers = parcels.unpack(*inbox.messages.popleft())
                 self._failures.append(failures.unpack(messages.decode(protocol.PICKLE, body, buffers)))
             for one in ended:
                 self._living.pop(one, None)

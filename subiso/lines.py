@@ -7,8 +7,8 @@ import threading
 from collections import deque
 
 from subiso import acting, carriers, failures, messages
-from subiso._kernel import links, protocol
 from subiso._kernel import node as nodes
+from subiso._kernel import parcels, protocol
 from subiso._kernel.insisting import insist
 from subiso._kernel.interrupt import unwind
 from subiso._kernel.waitables import Inbox, Waitable
@@ -162,7 +162,7 @@ class Line:
                 except IndexError:  # another thread was quicker
                     break
                 try:
-                    todo.append(self._take(number, *links.unpack(*message)))
+                    todo.append(self._take(number, *parcels.unpack(*message)))
                 except Exception as error:  # no memory, no descriptor: what it has said of itself is lost
                     todo.append(self.changed.notify if self._supervised else self._be_given_up(error))
                     if number == self._number and self.isolate is not None:

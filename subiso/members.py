@@ -5,7 +5,7 @@ from math import inf
 from time import monotonic
 
 from subiso import messages, workers
-from subiso._kernel import links
+from subiso._kernel import parcels
 from subiso._kernel.insisting import insist
 from subiso.errors import IsolateError
 from subiso.isolate import Isolate
@@ -138,7 +138,7 @@ class Member:
         if not self._errors.messages:
             return self.complaint
         try:
-            text, _ = messages.decode(*links.unpack(*self._errors.messages.popleft()))
+            text, _ = messages.decode(*parcels.unpack(*self._errors.messages.popleft()))
         except Exception as error:
             text = f"{type(error).__name__}: {error}"
         return str(text)

@@ -10,7 +10,7 @@ from time import monotonic
 
 from subiso import messages
 from subiso._kernel import attendant as attendants
-from subiso._kernel import doorbell, links, protocol, semaphore, waiting
+from subiso._kernel import doorbell, parcels, protocol, semaphore, waiting
 from subiso._kernel import node as nodes
 from subiso._kernel.interrupt import unwind
 from subiso._typing import overload
@@ -216,7 +216,7 @@ class ReceivePort[T]:
                 raise MessageTypeError(str(error)) from None
         if kind != protocol.LARGE:
             return self._decode(kind, payload, ())  # type: ignore[no-any-return]
-        return self._decode(*links.unpack(kind, payload))  # type: ignore[no-any-return]
+        return self._decode(*parcels.unpack(kind, payload))  # type: ignore[no-any-return]
 
     def _take_last(self) -> tuple[int, bytes]:
         """Take the message that was sent last by isolates that have ended; they were seen to end before it was seen."""

@@ -11,7 +11,7 @@ import sys
 import warnings
 
 from subiso import messages
-from subiso._kernel import leftovers, links
+from subiso._kernel import leftovers, parcels
 from subiso._kernel import node as nodes
 from subiso._kernel.arena import address_of
 
@@ -196,7 +196,7 @@ def _take(node: "Node") -> None:
         except IndexError:  # another thread was quicker
             return
         try:
-            kind, isolate, what = messages.decode(*links.unpack(*message))
+            kind, isolate, what = messages.decode(*parcels.unpack(*message))
             if kind == RECORD:
                 from subiso import records
 

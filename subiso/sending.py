@@ -3,8 +3,8 @@
 from time import monotonic
 
 from subiso import messages
-from subiso._kernel import links, semaphore, waiting
 from subiso._kernel import node as nodes
+from subiso._kernel import parcels, semaphore, waiting
 from subiso._kernel.arena import NOBODY, Arena, slot_of
 from subiso._kernel.interrupt import unwind
 from subiso.errors import PortClosedError, PortFull
@@ -65,7 +65,7 @@ class SendPort:
             check_timeout(timeout)
         if self._flags & BOUNDED:
             self._reserve(node, timeout)
-        if carried or buffers or len(body) >= links.LARGE:
+        if carried or buffers or len(body) >= parcels.LARGE:
             self._post(node, kind, body, buffers, carried)
         elif self._write is not None:
             self._write(kind, self._address, body)

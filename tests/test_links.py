@@ -1,16 +1,13 @@
 """Streams of records between two slots: nothing is lost, doubled, torn or out of order, whatever the two sides do."""
 
-import errno
 import os
 import random
 import threading
-from functools import partial
-from pathlib import Path
 from time import monotonic_ns as now
 
 import pytest
 
-from subiso._kernel import links, protocol
+from subiso._kernel import protocol
 from subiso._kernel.arena import Arena, address_of, memory_file
 from subiso._kernel.links import Reader, Writer
 from subiso._kernel.waitables import Inbox
@@ -195,92 +192,6 @@ def test_streams_of_different_pairs_are_apart(arena, other):
         inbox = Inbox(address)
         assert not Reader(other, *pair).read({address: inbox}, [], now())
         assert list(inbox.messages) == [(protocol.BYTES, b"%d to %d" % pair)]
-
-
-def address_space() -> int:
-    """Return how much is mapped, in kB."""
-    return int(Path("/proc/self/status").read_text().partition("VmSize:")[2].split()[0])
-
-
-@pytest.mark.parametrize(
-    ("sizes", "files"),
-    [
-        ((0,), 0),
-        ((1,), 0),
-        ((100, 1000, 63), 0),
-        ((links.LARGE,), 1),
-        ((1 << 23,), 0),
-        ((100, 1 << 23, 1 << 20), 0),
-        ((links.LARGE, 0, 63, 64, 65, 1 << 20), 1),
-    ],
-)
-def test_large_messages(sizes, files):
-    """A message beside the stream comes out with its body and buffers, wherever they were; then nothing is held."""
-    before = descriptors()
-    body, *buffers = (os.urandom(size) for size in sizes)
-    payload = links.pack_large(protocol.PICKLE, body, [memoryview(buffer) for buffer in buffers])
-    assert descriptors() == before + files
-    kind, read, parts = links.unpack(protocol.LARGE, payload)
-    assert (kind, bytes(read), [bytes(part) for part in parts]) == (protocol.PICKLE, body, buffers)
-    if parts:
-        parts[-1][:1] = b"!"  # the receiver's own memory
-    del read, parts
-    assert descriptors() == before
-
-
-@pytest.mark.parametrize("sizes", [(0,), (links.LARGE,), (links.LARGE, 0, 63, 1 << 20)])
-def test_large_messages_that_cannot_be_mapped(sizes, monkeypatch):
-    """Where there is no descriptor for a mapping, a large message is copied; it can be written to all the same."""
-
-    def refuse(descriptor, size):
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-
-    def read_little(descriptor, buffers, offset):
-        return preadv(descriptor, [buffers[0][:100_000]], offset)
-
-    before, preadv = descriptors(), os.preadv
-    body, *buffers = (os.urandom(size) for size in sizes)
-    payload = links.pack_large(protocol.PICKLE, body, [memoryview(buffer) for buffer in buffers])
-    monkeypatch.setattr(links, "map_file", refuse)
-    monkeypatch.setattr(os, "preadv", read_little)  # as with more than 2 GiB
-    kind, read, parts = links.unpack(protocol.LARGE, payload)
-    assert (kind, bytes(read), [bytes(part) for part in parts]) == (protocol.PICKLE, body, buffers)
-    if parts:
-        parts[-1][:1] = b"!"
-    assert descriptors() == before
-
-
-@pytest.mark.parametrize(
-    "let_go",
-    [partial(links.discard, protocol.LARGE), partial(links.take_back, buffers=[])],
-    ids=["discard", "take_back"],
-)
-def test_large_messages_that_nobody_reads(let_go):
-    """A large message that is dropped, or could not be sent, takes its descriptor and its memory with it."""
-    body, buffer = bytes(links.LARGE), memoryview(bytearray(1 << 28))
-    links.unpack(protocol.LARGE, links.pack_large(protocol.BYTES, body, [buffer]))  # whatever is made but once
-    files, mapped = descriptors(), address_space()
-    for _ in range(5):
-        let_go(links.pack_large(protocol.BYTES, body, [buffer]))
-    links.discard(protocol.BYTES, b"small")
-    assert descriptors() == files
-    assert address_space() < mapped + (1 << 18)
-
-
-def test_large_messages_that_fail_half_way(monkeypatch):
-    """Where there is no memory for the last part of a message, nothing is kept of the others."""
-    buffer = memoryview(bytearray(1 << 28))
-    links.unpack(protocol.LARGE, links.pack_large(protocol.BYTES, b"", [buffer]))
-    files, mapped = descriptors(), address_space()
-
-    def refuse(name, size):
-        raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
-
-    monkeypatch.setattr(links, "memory_file", refuse)
-    with pytest.raises(OSError, match=os.strerror(errno.ENFILE)):
-        links.pack_large(protocol.BYTES, bytes(links.LARGE), [buffer])
-    assert descriptors() == files
-    assert address_space() < mapped + (1 << 18)
 
 
 def test_memory_files_are_zero():

@@ -6,7 +6,7 @@ from time import monotonic
 
 import pytest
 
-from subiso._kernel import doorbell, links, protocol
+from subiso._kernel import doorbell, parcels, protocol
 from subiso._kernel.arena import CONTROL, DOORBELL, ISOLATE, PORTS, Arena
 from subiso._kernel.mailbox import Mailbox
 from subiso._kernel.post import FIRST_INDEX
@@ -90,9 +90,9 @@ def test_closed_ports_drop_what_arrives(mailboxes):
     before = descriptors()
     inbox = there.open()
     assert here.is_open(inbox.address)
-    here.send_message(inbox.address, protocol.BYTES, b"x" * links.LARGE, [])
+    here.send_message(inbox.address, protocol.BYTES, b"x" * parcels.LARGE, [])
     there.settle()
-    here.send_message(inbox.address, protocol.BYTES, b"y" * links.LARGE, [])
+    here.send_message(inbox.address, protocol.BYTES, b"y" * parcels.LARGE, [])
     there.close(inbox)
     there.close(inbox)
     assert not here.is_open(inbox.address)

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from subiso import messages, typed
-from subiso._kernel import links, node, protocol
+from subiso._kernel import links, node, parcels, protocol
 from subiso._kernel.arena import Arena, address_of, memory_file
 from subiso._kernel.links import DamagedError, Reader, Writer
 from subiso._kernel.mailbox import Mailbox
@@ -266,10 +266,10 @@ def test_large_messages_that_are_shorter_than_they_say(size, mapped, monkeypatch
         raise OSError("no")
 
     if not mapped:
-        monkeypatch.setattr(links, "map_file", refuse)
+        monkeypatch.setattr(parcels, "map_file", refuse)
     before = len(os.listdir("/proc/self/fd"))
     with little_memory(), pytest.raises(DamagedError):
-        links.unpack(protocol.LARGE, large_payload(size, size, 0))
+        parcels.unpack(protocol.LARGE, large_payload(size, size, 0))
     assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -278,7 +278,7 @@ def test_large_messages_whose_parts_lie(places):
     """Parts that lie outside of a large message are cut off, or an error; the descriptor is not kept."""
     before = len(os.listdir("/proc/self/fd"))
     with little_memory(), contextlib.suppress(DamagedError, IndexError):
-        _, body, buffers = links.unpack(protocol.LARGE, large_payload(100, *places))
+        _, body, buffers = parcels.unpack(protocol.LARGE, large_payload(100, *places))
         assert sum(map(len, [body, *buffers])) <= 100
         del body, buffers
     assert len(os.listdir("/proc/self/fd")) <= before
@@ -293,7 +293,7 @@ def test_large_messages_of_random_words(deep):
     def check(rest, descriptor):
         for payload in (rest[:7], struct.pack("Q", descriptor) + rest):
             with pytest.raises((OSError, OverflowError, TypeError, ValueError, DamagedError)):
-                links.unpack(protocol.LARGE, payload)
+                parcels.unpack(protocol.LARGE, payload)
 
     with little_memory():
         check()

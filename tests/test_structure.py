@@ -45,7 +45,7 @@ LAYERS = [
     {"subiso._kernel.control", "subiso._kernel.gate"},
     {"subiso._kernel.mailbox"},
     {"subiso._kernel.post"},
-    {"subiso._kernel.links", "subiso._kernel.semaphore", "subiso._kernel.waitables"},
+    {"subiso._kernel.links", "subiso._kernel.parcels", "subiso._kernel.semaphore", "subiso._kernel.waitables"},
 ]
 # Policy that policy below it reaches when it is first needed: a port that is listened to, a request.
 LAZY = {

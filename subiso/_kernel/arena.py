@@ -66,6 +66,10 @@ def serial_of(address: int) -> int:
     return address >> _SERIAL_SHIFT & (1 << _SLOT_SHIFT - _SERIAL_SHIFT) - 1
 
 
+class DamagedError(Exception):
+    """Shared memory does not hold what was written there; something has written over it."""
+
+
 class Arena:
     """One interpreter's view of the shared memory.
 

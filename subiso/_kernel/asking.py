@@ -5,8 +5,8 @@ The kernel carries bytes to the function and back, and does not know what they m
 
 import sys
 
-from subiso._kernel import links, protocol
 from subiso._kernel import node as nodes
+from subiso._kernel import parcels, protocol
 from subiso._kernel.arena import slot_of
 from subiso._kernel.insisting import insist
 from subiso._kernel.interrupt import unwind
@@ -36,7 +36,7 @@ def ask(node: Node, module: str, function: str, question: bytes) -> bytes:
         node.mailbox.wait([inbox], lambda: inbox.messages or node.killed)
         if node.killed:
             raise unwind()
-        kind, body, _ = links.unpack(*inbox.messages.popleft())
+        kind, body, _ = parcels.unpack(*inbox.messages.popleft())
     finally:
         node.mailbox.close(inbox)
     if kind == protocol.TEXT:

@@ -19,7 +19,7 @@ import sys
 import threading
 from time import monotonic, sleep
 
-from subiso._kernel import asking, doorbell, exits, forks, interpreters, limits, links, protocol, waking
+from subiso._kernel import asking, doorbell, exits, forks, interpreters, limits, parcels, protocol, waking
 from subiso._kernel import node as nodes
 from subiso._kernel.arena import ABANDONED as GIVEN_UP
 from subiso._kernel.arena import CONTROL, DOORBELL, ISOLATE, LEAVING, REGISTRY, THREAD, Arena, address_of
@@ -278,7 +278,7 @@ class Nursery:
             try:
                 mailbox.wait([jobs], lambda: jobs.messages, timeout=10)
                 if jobs.messages:
-                    module, data = _pickle.loads(links.unpack(*jobs.messages.popleft())[1])
+                    module, data = _pickle.loads(parcels.unpack(*jobs.messages.popleft())[1])
                     __import__(module)
                     sys.modules[module].refuse(data, reason)
             finally:

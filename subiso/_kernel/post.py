@@ -21,8 +21,20 @@ from collections import deque
 from heapq import heapify, heappop, heappush
 from time import monotonic_ns as now
 
-from subiso._kernel import doorbell, links, protocol, semaphore
-from subiso._kernel.arena import DOORBELL, ISOLATE, NOBODY, PORTS, SERIAL, SLEEPING, SLOTS, Arena, address_of, slot_of
+from subiso._kernel import doorbell, links, parcels, protocol, semaphore
+from subiso._kernel.arena import (
+    DOORBELL,
+    ISOLATE,
+    NOBODY,
+    PORTS,
+    SERIAL,
+    SLEEPING,
+    SLOTS,
+    Arena,
+    DamagedError,
+    address_of,
+    slot_of,
+)
 from subiso._kernel.links import Reader, Writer
 from subiso._kernel.waitables import Inbox, Waitable
 
@@ -114,7 +126,7 @@ class Post:
             for slot, number in inbox.holders:
                 self._unwatch(slot, number, inbox)
             while inbox.messages:
-                links.discard(*inbox.messages.popleft())
+                parcels.discard(*inbox.messages.popleft())
         inbox.notify()
 
     def forget(self, inbox: Inbox) -> None:
@@ -152,14 +164,14 @@ class Post:
             OSError: there is no memory or descriptor for it.
             BufferError: a region among the buffers cannot be handed over.
         """
-        if not buffers and len(body) < links.LARGE:
+        if not buffers and len(body) < parcels.LARGE:
             self.send(address, kind, body)
             return
-        payload = links.pack_large(kind, body, buffers)
+        payload = parcels.pack(kind, body, buffers)
         try:
             self.send(address, protocol.LARGE, payload)
         except BaseException:
-            links.take_back(payload, buffers)
+            parcels.take_back(payload, buffers)
             raise
 
     def writer(self, receiver: int) -> Writer:
@@ -328,11 +340,11 @@ class Post:
             if kind == protocol.GRANT and inbox is not None:
                 slot, number, holds = _GRANT.unpack(payload) if len(payload) == _GRANT.size else (SLOTS, 0, 0)
                 if slot >= SLOTS:
-                    raise links.DamagedError("a note of who holds a port is damaged")
+                    raise DamagedError("a note of who holds a port is damaged")
                 self._hold(inbox, slot, number, holds)
                 events.append(inbox)
             else:
-                links.discard(kind, payload)
+                parcels.discard(kind, payload)
             del records[0]
 
     # -- the ends of isolates ------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 A region is mapped without a file and without an owner that CPython knows. Whoever has the `Region` may look at it, by
 views that keep it alive; when nobody has it any more it is unmapped. Handing it over makes the address part of a record
-(links.py), and the reader makes a `Region` of it again.
+(parcels.py), and the reader makes a `Region` of it again.
 
 A race, and what closes it
     A thread that makes a view counts it, then looks whether the region has left; one that hands it over says that it

@@ -16,7 +16,7 @@ import threading
 from _thread import allocate_lock, get_native_id, stack_size
 from time import monotonic, sleep
 
-from subiso._kernel import extensions, links, protocol
+from subiso._kernel import extensions, parcels, protocol
 from subiso._kernel import node as nodes
 from subiso._kernel.arena import ABANDONED, FAULTS, ISOLATE, LEAVING, THREAD, Arena
 from subiso._kernel.control import Control, tell_errors, tell_exit
@@ -213,10 +213,10 @@ class _Worker:
             _obey_faults(node)
         if self._withdrawn:  # whoever was to send one could not
             while jobs.messages:
-                links.discard(*jobs.messages.popleft())
+                parcels.discard(*jobs.messages.popleft())
             return
         try:
-            _, body, buffers = links.unpack(*jobs.messages.popleft())
+            _, body, buffers = parcels.unpack(*jobs.messages.popleft())
             module, data = _pickle.loads(body)
             __import__(module)
             self._program = sys.modules[module].host(data, buffers)
