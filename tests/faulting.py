@@ -514,9 +514,9 @@ def kinds_of(point: str, where: str) -> list[str]:
         kinds += ["kill"]
     if point in ("import.copy", "import.directory", "import.file", "import.write"):
         kinds += ["disk", "descriptors"]
-    if point in ("memory.file", "memory.map", "send.segment", "send.large"):
+    if point in ("memory.file", "memory.map", "send.segment"):
         kinds += ["mapping", "descriptors"]
-    if point in ("memory.region", "encode.pickle", "receive.decode", "spawn.create"):
+    if point in ("memory.region", "send.large", "encode.pickle", "receive.decode", "spawn.create"):
         kinds += ["memory"]
     if point in ("descriptors.doorbell", "descriptors.eventfd", "spawn.descriptors", "import.layout", "import.code"):
         kinds += ["descriptors"]

@@ -28,8 +28,8 @@ FEW = {
     Trial("extension", "import.write", "isolate", "disk"): "told: ImportError",
     Trial("extension", "import.file", "isolate", "descriptors"): "told: ImportError",
     # What cannot be sent for lack of memory.
-    Trial("run_large", "send.large", "isolate", "mapping"): "OSError",
-    Trial("run_large", "send.large", "main", "descriptors"): "OSError",
+    Trial("run_large", "send.large", "isolate", "memory"): "MemoryError",
+    Trial("run_large", "send.large", "main", "memory"): "MemoryError",
     Trial("run_large", "send.ring", "main", "exception"): "done",
     # What must not be left out, or somebody would wait for ever.
     Trial("nested", "spawn.broker", "main", "exception"): "done",

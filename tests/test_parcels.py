@@ -1,6 +1,6 @@
 """Parcels: what lies beside the stream arrives whole, and nothing is held for long."""
 
-import errno
+import gc
 import os
 from functools import partial
 from pathlib import Path
@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from subiso._kernel import parcels, protocol
+from subiso._kernel.arena import DamagedError
+from subiso._kernel.regions import Region
 
-
-def descriptors():
-    return len(os.listdir("/proc/self/fd"))
+HUGE = 1 << 28  # bytes: what is left of so much is seen among all that is mapped
 
 
 def address_space() -> int:
@@ -19,82 +19,117 @@ def address_space() -> int:
     return int(Path("/proc/self/status").read_text().partition("VmSize:")[2].split()[0])
 
 
-@pytest.mark.parametrize(
-    ("sizes", "files"),
-    [
-        ((0,), 0),
-        ((1,), 0),
-        ((100, 1000, 63), 0),
-        ((parcels.LARGE,), 1),
-        ((1 << 23,), 0),
-        ((100, 1 << 23, 1 << 20), 0),
-        ((parcels.LARGE, 0, 63, 64, 65, 1 << 20), 1),
-    ],
-)
-def test_large_messages(sizes, files):
-    """A message beside the stream comes out with its body and buffers, wherever they were; then nothing is held."""
-    before = descriptors()
+SIZES = [
+    (0,),
+    (1,),
+    (100, 1000, 63),
+    (4096,),
+    (4097,),
+    (parcels.LARGE,),
+    (parcels.LARGE - 1, 0, 63, 64, 65, 1 << 20),
+    (1 << 23,),
+    (100, 1 << 23, 5000, 0, 1 << 20),
+]
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_round_trip(sizes):
+    """A message beside the stream comes out with its body and buffers, which are the receiver's own memory."""
     body, *buffers = (os.urandom(size) for size in sizes)
     payload = parcels.pack(protocol.PICKLE, body, [memoryview(buffer) for buffer in buffers])
-    assert descriptors() == before + files
+    assert len(payload) < 4096 + 200
     kind, read, parts = parcels.unpack(protocol.LARGE, payload)
     assert (kind, bytes(read), [bytes(part) for part in parts]) == (protocol.PICKLE, body, buffers)
-    if parts:
-        parts[-1][:1] = b"!"  # the receiver's own memory
-    del read, parts
-    assert descriptors() == before
+    for part in parts:
+        if part.nbytes:
+            part[:1] = b"!"
+    assert [bytes(part)[1:] for part in parts] == [buffer[1:] for buffer in buffers]
 
 
-@pytest.mark.parametrize("sizes", [(0,), (parcels.LARGE,), (parcels.LARGE, 0, 63, 1 << 20)])
-def test_large_messages_that_cannot_be_mapped(sizes, monkeypatch):
-    """Where there is no descriptor for a mapping, a large message is copied; it can be written to all the same."""
-
-    def refuse(descriptor, size):
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-
-    def read_little(descriptor, buffers, offset):
-        return preadv(descriptor, [buffers[0][:100_000]], offset)
-
-    before, preadv = descriptors(), os.preadv
-    body, *buffers = (os.urandom(size) for size in sizes)
-    payload = parcels.pack(protocol.PICKLE, body, [memoryview(buffer) for buffer in buffers])
-    monkeypatch.setattr(parcels, "map_file", refuse)
-    monkeypatch.setattr(os, "preadv", read_little)  # as with more than 2 GiB
-    kind, read, parts = parcels.unpack(protocol.LARGE, payload)
-    assert (kind, bytes(read), [bytes(part) for part in parts]) == (protocol.PICKLE, body, buffers)
-    if parts:
-        parts[-1][:1] = b"!"
-    assert descriptors() == before
+@pytest.mark.parametrize("nbytes", [0, 1, 1 << 23])
+def test_regions_are_handed_over(nbytes):
+    """A region among the buffers arrives as the same memory, and has left where it was."""
+    region = Region.create(nbytes)
+    with memoryview(region) as memory:
+        memory[:1] = b"!"[:nbytes]
+    kind, body, parts = parcels.unpack(protocol.LARGE, parcels.pack(protocol.PICKLE, b"body", [region]))
+    assert (kind, bytes(body), region.has_left) == (protocol.PICKLE, b"body", True)
+    assert isinstance(parts[0], Region)
+    assert (parts[0].nbytes, bytes(memoryview(parts[0])[:1])) == (nbytes, b"!"[:nbytes])
 
 
 @pytest.mark.parametrize(
     "let_go",
-    [partial(parcels.discard, protocol.LARGE), partial(parcels.take_back, buffers=[])],
-    ids=["discard", "take_back"],
+    [
+        lambda payload: parcels.unpack(protocol.LARGE, payload),
+        partial(parcels.discard, protocol.LARGE),
+        partial(parcels.take_back, buffers=[]),
+    ],
+    ids=["unpack", "discard", "take_back"],
 )
-def test_large_messages_that_nobody_reads(let_go):
-    """A large message that is dropped, or could not be sent, takes its descriptor and its memory with it."""
-    body, buffer = bytes(parcels.LARGE), memoryview(bytearray(1 << 28))
-    parcels.unpack(protocol.LARGE, parcels.pack(protocol.BYTES, body, [buffer]))  # whatever is made but once
-    files, mapped = descriptors(), address_space()
+def test_memory_is_let_go(let_go):
+    """A message that is read, is dropped, or could not be sent, takes its memory with it."""
+    body, buffers = bytes(parcels.LARGE - 1), [memoryview(bytearray(HUGE)), memoryview(bytearray(parcels.LARGE - 1))]
+    mapped = address_space()
     for _ in range(5):
-        let_go(parcels.pack(protocol.BYTES, body, [buffer]))
+        let_go(parcels.pack(protocol.BYTES, body, buffers))
+    gc.collect()
+    assert address_space() < mapped + (HUGE >> 10)
+
+
+@pytest.mark.parametrize("nbytes", [0, HUGE])
+def test_handed_over_memory_is_let_go(nbytes):
+    """A region that nobody reads goes with its message; one that could not be sent comes back."""
+    mapped = address_space()
+    for _ in range(5):
+        parcels.discard(protocol.LARGE, parcels.pack(protocol.BYTES, b"", [Region.create(nbytes)]))
+    assert address_space() < mapped + (HUGE >> 10)
+    region = Region.create(nbytes)
+    payload = parcels.pack(protocol.BYTES, b"", [region])
+    parcels.take_back(payload, [region])
+    assert not region.has_left
+    assert memoryview(region).nbytes == nbytes
+
+
+def test_what_is_small_is_not_a_parcel():
+    """A record that is no parcel is its own body, and there is nothing to be let go of."""
+    assert parcels.unpack(protocol.BYTES, b"small") == (protocol.BYTES, b"small", [])
     parcels.discard(protocol.BYTES, b"small")
-    assert descriptors() == files
-    assert address_space() < mapped + (1 << 18)
 
 
-def test_large_messages_that_fail_half_way(monkeypatch):
+def test_failing_half_way(monkeypatch):
     """Where there is no memory for the last part of a message, nothing is kept of the others."""
-    buffer = memoryview(bytearray(1 << 28))
-    parcels.unpack(protocol.LARGE, parcels.pack(protocol.BYTES, b"", [buffer]))
-    files, mapped = descriptors(), address_space()
+    buffer = memoryview(bytearray(HUGE))
+    mapped, create = address_space(), Region.create
+    region = Region.create(1)
 
-    def refuse(name, size):
-        raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
+    def refuse(nbytes, **options):
+        if nbytes < HUGE:
+            raise MemoryError("no")
+        return create(nbytes, **options)
 
-    monkeypatch.setattr(parcels, "memory_file", refuse)
-    with pytest.raises(OSError, match=os.strerror(errno.ENFILE)):
-        parcels.pack(protocol.BYTES, bytes(parcels.LARGE), [buffer])
-    assert descriptors() == files
-    assert address_space() < mapped + (1 << 18)
+    monkeypatch.setattr(Region, "create", refuse)
+    with pytest.raises(MemoryError, match="no"):
+        parcels.pack(protocol.BYTES, bytes(parcels.LARGE - 1), [region, buffer])
+    assert address_space() < mapped + (HUGE >> 10)
+    assert not region.has_left
+    with memoryview(region), pytest.raises(BufferError, match="views"):
+        parcels.pack(protocol.BYTES, b"", [buffer, region])
+    assert address_space() < mapped + (HUGE >> 10)
+
+
+@pytest.mark.parametrize("place", [*range(0, 72, 8), "short", "empty"])
+def test_damaged_records(place):
+    """A record in which any word was written over is an error, and no address in it is tried."""
+    payload = bytearray(parcels.pack(protocol.BYTES, bytes(10_000), [memoryview(bytes(1 << 20))]))
+    intact = bytes(payload)
+    if place == "short":
+        del payload[-8:]
+    elif place == "empty":
+        payload.clear()
+    else:
+        payload[place] ^= 1
+    for use in (parcels.unpack, parcels.discard):
+        with pytest.raises(DamagedError):
+            use(protocol.LARGE, bytes(payload))
+    parcels.discard(protocol.LARGE, intact)

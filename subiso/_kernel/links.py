@@ -1,14 +1,15 @@
 """One-way streams of records between two slots, without a lock between the two sides.
 
 A stream begins in the ring that the pair of slots owns. Where a record does not fit, the stream goes on in a *segment*,
-a memory file as long as it must be, and comes home when the reader has caught up. A position in the stream is the
-number of bytes written since the pair of slots was first used; the tail is published by the writer, the head by the
-reader.
+a memory file as long as it must be, and comes home when the reader has caught up. If the next record is too long for
+the ring, it goes back to the start of the segment instead, whose pages are there already. A position in the stream is
+the number of bytes written since the pair of slots was first used; the tail is published by the writer, the head by
+the reader.
 
 Guarantees
     A record is seen whole or not at all: its bytes are written before the tail moves.
-    Nothing is overwritten before it was read: the writer goes home only when head and tail are equal, and does not
-    pass the point where it left the ring before the reader has come home too.
+    Nothing is overwritten before it was read: the writer goes home, or back to the start of a segment, only when head
+    and tail are equal, and does not pass the point that it left before the reader has followed.
     Either side can be left (`park`) and taken up again by the next interpreter in the slot.
 
 A descriptor in a record belongs to whoever reads the record: the reader closes a segment's when the stream leaves it.
@@ -41,7 +42,7 @@ _BIAS = 1 << 62  # added to an origin where it is stored: a ring's is negative a
 
 _HEADER = 24
 _RESERVE = 40  # bytes kept free at the end of a ring or segment for the record that leads out of it
-_END = arena.RING - _CONTROL - _RESERVE  # records in the ring end here
+_ROOM = arena.RING - _CONTROL - _RESERVE  # bytes for records in the ring
 _FIRST_SEGMENT, _LAST_SEGMENT = 1 << 18, 1 << 24  # bytes; in between, more than twice what the reader lags behind
 
 Record = tuple[int, int, bytes]  # kind, address, payload
@@ -63,6 +64,11 @@ class Segment:
         self.memory.close()
 
 
+def _extent(segment: Segment | None, start: int) -> tuple[int, int]:
+    """Return where records lie in a segment, or in the ring whose records begin at ``start``, and how much room is."""
+    return (start, _ROOM) if segment is None else (0, segment.size - _RESERVE)
+
+
 class Writer:
     """The sending side of a stream; any thread of its interpreter may use it."""
 
@@ -78,24 +84,13 @@ class Writer:
         self._tail = words[control + _TAIL]  # as it is published
         self._entered = words[control + _WRITER_ENTERED]
         origin = words[control + _WRITER_ORIGIN]
+        segment = None
         if descriptor := words[control + _WRITER_SEGMENT]:
-            self._use(Segment(descriptor - 1, words[control + _WRITER_SIZE]), origin - _BIAS)
-        else:
-            self._use(None, origin - _BIAS if origin else -self._start)
-            self._limit = self._tail  # ask for the reader's head before the first record
-
-    def _use(self, segment: Segment | None, origin: int) -> None:
-        """Write to ``segment``, or to the ring: the byte at stream position p lies at p - origin."""
-        source = self._arena if segment is None else segment
-        end = self._start + _END if segment is None else segment.size - _RESERVE
-        memory, words = source.memory, source.words
-        self._segment, self._memory, self._words, self._origin, self._limit = (
-            segment,
-            memory,
-            words,
-            origin,
-            origin + end,
-        )
+            segment = Segment(descriptor - 1, words[control + _WRITER_SIZE])
+        self._segment: Segment | None = segment
+        self._memory, self._words = (segment or shared).memory, (segment or shared).words
+        self._origin = origin - _BIAS if origin else -self._start  # the byte at stream position p lies at p - origin
+        self._limit = self._tail  # ask for the reader's head before the first record
 
     def write(self, kind: int, address: int, payload: bytes) -> None:
         """Publish one record, and wake the reader if it sleeps.
@@ -132,33 +127,41 @@ class Writer:
 
     def _make_room(self, size: int) -> None:
         tail, head = self._tail, self._published[self._control + _HEAD]
-        used = tail - self._origin - self._start
-        if self._segment is None and head >= self._entered:
-            self._limit = self._origin + self._start + _END
+        first, room = _extent(self._segment, self._start)
+        if head >= self._entered:
+            self._limit = self._origin + first + room
             if tail + size <= self._limit:
                 return
-        if head == tail and size <= _END and (self._segment is not None or used >= size + _RESERVE):
-            self._go_home(tail)
+        fits_before = tail - self._origin - first >= size + _RESERVE
+        if head == tail and size <= _ROOM and (self._segment is not None or fits_before):
+            self._go_back(tail, None)
+        elif head == tail and fits_before:
+            self._go_back(tail, self._segment)
         else:
             self._open_segment(tail, size)
 
-    def _go_home(self, tail: int) -> None:
-        """Continue at the start of the ring; the reader has read everything, so nothing there is still wanted."""
+    def _go_back(self, tail: int, segment: Segment | None) -> None:
+        """Continue at the start of the ring, or of the segment that the stream is in.
+
+        The reader has read everything, so nothing there is still wanted.
+        """
         left = self._segment
         position = tail - self._origin
-        self._words[position >> 3] = protocol.HOME
+        self._words[position >> 3] = protocol.HOME if segment is None else protocol.BACK
         published, control = self._published, self._control
-        memory, words = self._arena.memory, published
+        source = segment or self._arena
+        memory, words = source.memory, source.words
+        first, room = _extent(segment, self._start)
         tail += _HEADER
-        origin = tail - self._start
-        # Back from the ring's own end: until the reader follows, the record that sends it must not be overwritten, not
-        # even by one that leads out of the ring.
-        limit = origin + (self._start + _END if left is not None else position - _RESERVE)
+        origin = tail - first
+        # Back from its own end: until the reader follows, the record that sends it must not be overwritten, not even by
+        # one that leads out.
+        limit = origin + (position - _RESERVE if left is segment else first + room)
         # Here and in _open_segment: no call stands between these stores, so no signal handler can come between them.
-        self._segment, self._memory, self._words, self._origin, self._limit = None, memory, words, origin, limit
+        self._segment, self._memory, self._words, self._origin, self._limit = segment, memory, words, origin, limit
         self._entered = tail
         published[control] = self._tail = tail
-        if left is not None:
+        if left is not None and left is not segment:
             left.unmap()
 
     def _open_segment(self, tail: int, size: int) -> None:
@@ -181,6 +184,7 @@ class Writer:
         tail += _RESERVE
         self._segment, self._memory, self._words, self._origin = segment, memory, words, tail
         self._limit = tail + length - _RESERVE
+        self._entered = tail
         published[control] = self._tail = tail
         if left is not None:
             left.unmap()
@@ -239,7 +243,7 @@ class Reader:
         others: list[Record] | None = None
         memory, words, origin = self._place
         stop = min(tail, origin + self._end)
-        was_home = False
+        was_back = False
         while head != tail:
             start = head - origin + _HEADER
             word = start >> 3
@@ -252,9 +256,9 @@ class Reader:
             if following > stop:
                 raise self._damaged()
             if kind <= protocol.HOME:
-                if kind == protocol.HOME and was_home:  # the writer goes home only when all has been read
+                if kind != protocol.JUMP and was_back:  # the writer goes back only when all has been read
                     raise self._damaged()
-                was_home = was_home or kind == protocol.HOME
+                was_back = was_back or kind != protocol.JUMP
                 self._move(kind, words, word, following)
                 head = following
                 memory, words, origin = self._place
@@ -283,7 +287,7 @@ class Reader:
 
     def next(self) -> int | None:
         """Return when the next record was sent, or None if there is none."""
-        was_home = False
+        was_back = False
         while True:
             head = self._published[self._head]
             if head == self._published[self._tail]:
@@ -297,22 +301,24 @@ class Reader:
             if kind > protocol.HOME:
                 return sent
             following = head + (length + 31 & -8)
-            if following > self._published[self._tail] or (kind == protocol.HOME and was_home):
+            if following > self._published[self._tail] or (kind != protocol.JUMP and was_back):
                 raise self._damaged()
-            was_home = was_home or kind == protocol.HOME
+            was_back = was_back or kind != protocol.JUMP
             self._move(kind, words, word, following)
 
     def _damaged(self) -> DamagedError:
         return DamagedError("a stream between two isolates is damaged: something has written over shared memory")
 
     def _move(self, kind: int, words: memoryview, word: int, head: int) -> None:
-        """Follow the writer into the segment of which two words tell, or home."""
+        """Follow the writer into the segment of which two words tell, or back."""
         left, segment = self._segment, None
         if kind == protocol.JUMP:
             try:
                 segment = Segment(words[word], words[word + 1])
             except (IndexError, OverflowError, TypeError, ValueError):  # no words there, or no file of that size
                 raise self._damaged() from None
+        elif kind == protocol.BACK and left is not None:
+            segment = left
         elif kind != protocol.HOME:
             raise self._damaged()
         source = segment or self._arena
@@ -321,7 +327,7 @@ class Reader:
         self._segment, self._place = segment, place
         self._end = self._start + arena.RING - _CONTROL if segment is None else segment.size
         published[head_word] = head
-        if left is not None:
+        if left is not None and left is not segment:
             left.unmap()
             os.close(left.descriptor)
 

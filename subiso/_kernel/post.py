@@ -158,10 +158,10 @@ class Post:
         self.writer(slot_of(address)).write(kind, address, payload)
 
     def send_message(self, address: int, kind: int, body: bytes, buffers: "Sequence[Any]") -> None:
-        """Send a message; a big one, or one with buffers, in a memory file of its own.
+        """Send a message; a big one, or one with buffers, in memory of its own.
 
         Raises:
-            OSError: there is no memory or descriptor for it.
+            OSError, MemoryError: there is no memory or descriptor for it.
             BufferError: a region among the buffers cannot be handed over.
         """
         if not buffers and len(body) < parcels.LARGE:

@@ -6,14 +6,12 @@ padded to eight bytes.
 
 # -- how the stream of records itself goes on (links.py) ---------------------------------------------------------------
 JUMP = 1  # the stream goes on in a segment: payload is its descriptor and size, two words
-HOME = 2  # the stream goes on at the start of the ring, which is empty; no payload
+BACK = 2  # the stream goes on at the start of the segment that it is in, which is empty; no payload
+HOME = 3  # the stream goes on at the start of the ring, which is empty; no payload
 
 # -- for the mailbox (mailbox.py) --------------------------------------------------------------------------------------
-GRANT = 3  # an isolate holds a send port of the port addressed, or no more: words of its slot, number, and which
-LARGE = (
-    4  # a message beside the stream: words of descriptor + 1 or 0, size, kind, number of parts; for each (body, then
-)
-# buffers) its length and the address of its region or 0; without a descriptor, what is in no region follows
+GRANT = 4  # an isolate holds a send port of the port addressed, or no more: words of its slot, number, and which
+LARGE = 5  # a message beside the stream: how its parts are found (parcels.py)
 
 # -- what a message's payload is (messages.py) -------------------------------------------------------------------------
 NONE, TRUE, FALSE = 16, 17, 18  # empty payload
