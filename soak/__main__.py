@@ -192,7 +192,8 @@ class Soak:
     def say(self) -> None:
         seconds = time.monotonic() - self.began
         counts = ", ".join(f"{self.counts[name]:,} {name}" for name in ("isolates", "kills", "messages", "tasks"))
-        memory = f"{self.memory.samples[-1][0] / 1e6:.0f} MB" if self.memory.samples else "warming up"
+        kinds = ", ".join(f"{size / 1e6:.0f} MB {kind}" for kind, size in self.memory.kinds.items())
+        memory = kinds if self.memory.samples else "warming up"
         made = self.household.made
         print(f"{seconds:7.0f} s: {self.rounds:,} rounds, {counts}, {made} interpreters made, {memory}", flush=True)
 

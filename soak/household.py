@@ -111,7 +111,6 @@ class Household:
                 "pipe": 2 * (slots + 1) + self._others["pipe"],
                 "anon_inode:[eventfd]": slots + 1 + semaphores(),
                 "memfd:subiso": idle + 2,
-                "memfd:subiso-message": len(unread_rings()),
                 "memfd:subiso-segment": len(segments()) * (1 if MAP_OPTIONS else 3) if deep else 2 * SLOTS,
             }.get(kind, self._files[kind])
             if number > most:
@@ -119,8 +118,6 @@ class Household:
         mapped = mappings()
         if mapped["memfd:subiso"] > idle + 1:
             yield f"{mapped['memfd:subiso']} mappings of the shared memory by {idle + 1} interpreters"
-        if mapped["memfd:subiso-message"]:
-            yield f"{mapped['memfd:subiso-message']} mappings of messages"
         if files := [str(path) for path in self._temporary.rglob("*") if path.is_file()]:
             yield f"temporary files {files}"
 
@@ -169,11 +166,6 @@ def _rings():
                 yield one._arena.words, words
 
 
-def unread_rings() -> list[int]:
-    """Return the rings with something in them that nobody has read: for isolates that have ended."""
-    return [at for words, at in _rings() if words[at + _TAIL] != words[at + _HEAD]]
-
-
 def segments() -> set[int]:
     """Return the descriptors of segments in which streams go on, as far as their interpreters are closed."""
     found = set()
@@ -186,20 +178,23 @@ def segments() -> set[int]:
     return found - {0}
 
 
-def memory() -> int:
-    """Return how much memory is really used, in bytes: what is nobody else's, and each shared page once."""
+def memory() -> collections.Counter:
+    """Return how much memory is really used, in bytes, by kind: what is nobody else's, and each shared page once."""
     with open("/proc/self/status") as file:
         facts = dict(line.split(":", 1) for line in file)
-    private = int(facts["RssAnon"].split()[0]) * 1024
+    used = collections.Counter(private=int(facts["RssAnon"].split()[0]) * 1024)
     files: dict = {}
     for name in os.listdir("/proc/self/fd"):
         try:
-            if os.readlink(f"/proc/self/fd/{name}").startswith("/memfd:"):
+            target = os.readlink(f"/proc/self/fd/{name}")
+            if target.startswith("/memfd:"):
                 stat = os.stat(f"/proc/self/fd/{name}")
-                files[stat.st_ino] = stat.st_blocks * 512
+                files[stat.st_ino] = kind_of(target), stat.st_blocks * 512
         except OSError:
             continue
-    return private + sum(files.values())
+    for kind, size in files.values():
+        used[kind] += size
+    return used
 
 
 class Memory:
@@ -215,10 +210,12 @@ class Memory:
     PER_INTERPRETER = 7 << 20
 
     def __init__(self) -> None:
+        self.kinds: collections.Counter = collections.Counter()  # bytes, at the last look
         self.samples: list[tuple[int, int, int]] = []  # bytes, isolates and interpreters so far
 
     def add(self, isolates: int, interpreters: int) -> int:
-        now = memory()
+        self.kinds = memory()
+        now = self.kinds.total()
         self.samples.append((now, isolates, interpreters))
         return now
 

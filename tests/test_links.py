@@ -1,5 +1,6 @@
 """Streams of records between two slots: nothing is lost, doubled, torn or out of order, whatever the two sides do."""
 
+import contextlib
 import os
 import random
 import threading
@@ -165,6 +166,97 @@ def test_a_stream_outlives_its_writer(arena, other):
         writer.write(protocol.BYTES, receiver.inbox.address, payload)
     writer.park()
     assert [payload for _, payload in receiver.read()] == payloads
+
+
+def held() -> int:
+    """Return how many bytes all segments of this process take."""
+    total = 0
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if "subiso-segment" in os.readlink(f"/proc/self/fd/{name}"):
+                total += os.stat(f"/proc/self/fd/{name}").st_blocks * 512
+    return total
+
+
+@pytest.mark.parametrize("size", [9_000, 64_000, 1_000_000])
+def test_long_records_one_after_the_other(arena, other, size):
+    """A segment is used again and again, as long as the reader keeps up; short records then bring the stream home."""
+    before = descriptors()
+    writer, receiver = Writer(arena, SENDER, RECEIVER), Receiver(other)
+    seen = set()
+    for number in range(100):
+        record = protocol.BYTES, number.to_bytes(4) * (size // 4)
+        writer.write(record[0], receiver.inbox.address, record[1])
+        assert receiver.read() == [record]
+        seen.add(writer._segment.descriptor)
+        assert descriptors() == before + 1
+    assert len(seen) == 1
+    for _ in range(size // 1000 + 300):
+        writer.write(protocol.BYTES, receiver.inbox.address, bytes(1000))
+        assert receiver.read() == [(protocol.BYTES, bytes(1000))]
+    assert descriptors() == before
+
+
+@pytest.mark.parametrize("parked", ["", "writer", "reader", "both"])
+@pytest.mark.parametrize("size", [9_000, 64_000, 100_000])
+def test_a_reader_that_misses_the_way_back(arena, other, size, parked):
+    """Nothing is lost where the writer is back at a segment's start and fills it before the reader has followed."""
+    writer, receiver = Writer(arena, SENDER, RECEIVER), Receiver(other)
+    written, read = [], []
+
+    def write(nbytes=size):
+        record = protocol.BYTES, len(written).to_bytes(8) + os.urandom(nbytes)
+        writer.write(record[0], receiver.inbox.address, record[1])
+        written.append(record)
+
+    for lap in range(12):
+        write()
+        read += receiver.read()
+        entered = writer._entered
+        while writer._entered == entered:  # the reader keeps up, but for the first record of the next lap
+            read += receiver.read()
+            write()
+        if parked in ("writer", "both"):
+            writer.park()
+            writer = Writer(arena, SENDER, RECEIVER)
+        if parked in ("reader", "both"):
+            receiver.replace()
+        for number in range(lap):
+            write(number % 3 * size)
+        read += receiver.read()
+        assert read == written
+
+
+def test_a_reader_that_lags_takes_no_memory_for_what_it_has_read(arena, other):
+    """Long segments shrink as they are read, and are not used again."""
+    before = held()
+    writer, receiver = Writer(arena, SENDER, RECEIVER), Receiver(other)
+    for _ in range(3):
+        for _ in range(400):
+            writer.write(protocol.BYTES, receiver.inbox.address, bytes(60_000))
+        assert held() > before + 20_000_000
+        assert receiver.read() == [(protocol.BYTES, bytes(60_000))] * 400
+        assert held() < before + 4_000_000
+
+
+def test_rest(arena, other):
+    """A writer that rests is home at once if all is read, and the reader when it next looks; nothing is left."""
+    before = descriptors()
+    writer, receiver = Writer(arena, SENDER, RECEIVER), Receiver(other)
+    writer.rest()
+    assert not arena.memory[writer._dirty]
+    writer.write(protocol.BYTES, receiver.inbox.address, bytes(100_000))
+    writer.rest()
+    assert writer._segment is not None
+    assert receiver.read() == [(protocol.BYTES, bytes(100_000))]
+    arena.memory[writer._dirty] = 0
+    writer.rest()
+    writer.rest()
+    assert writer._segment is None
+    assert arena.memory[writer._dirty]
+    writer.write(protocol.BYTES, receiver.inbox.address, b"after")
+    assert receiver.read() == [(protocol.BYTES, b"after")]
+    assert descriptors() == before
 
 
 def test_records_without_a_port_are_given_back(arena, other):

@@ -26,11 +26,11 @@ PORTS = 16384  # open ports per slot
 RING = 8192  # bytes of the ring between two slots, its control words included
 
 # A home, by slot: a page of words and the isolate's will, a page of flags, then two words for each port.
-_PAGE = 4096
+PAGE = 4096  # bytes
 _WILL = 1024
-_DIRTY = _PAGE
-_WATCHERS = _PAGE + 2048
-_PORTS = 2 * _PAGE
+_DIRTY = PAGE
+_WATCHERS = PAGE + 2048
+_PORTS = 2 * PAGE
 _HOME = _PORTS + PORTS * 16
 _RINGS = SLOTS * _HOME
 SIZE = _RINGS + SLOTS * SLOTS * RING
@@ -103,7 +103,7 @@ class Arena:
         self.words.release()
         self.memory.close()
 
-    WILL = _PAGE - _WILL  # bytes
+    WILL = PAGE - _WILL  # bytes
 
     @staticmethod
     def will(slot: int) -> int:

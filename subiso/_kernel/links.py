@@ -19,8 +19,10 @@ ring or segment that it is in. A stream that was overwritten by somebody's stray
 each time it is read, and not in an endless loop or in gigabytes.
 """
 
+import mmap
 import os
 from _thread import allocate_lock
+from math import inf
 from time import monotonic_ns as now
 
 from subiso._kernel import arena, doorbell, protocol
@@ -44,6 +46,9 @@ _HEADER = 24
 _RESERVE = 40  # bytes kept free at the end of a ring or segment for the record that leads out of it
 _ROOM = arena.RING - _CONTROL - _RESERVE  # bytes for records in the ring
 _FIRST_SEGMENT, _LAST_SEGMENT = 1 << 18, 1 << 24  # bytes; in between, more than twice what the reader lags behind
+_LASTING = 1 << 22  # bytes; a longer segment is written once, so its reader gives back the pages that it has read
+_PAGES = 1 << 20  # bytes: so many at once
+_GIVE_BACK = getattr(mmap, "MADV_REMOVE", None)  # only Linux can
 
 Record = tuple[int, int, bytes]  # kind, address, payload
 
@@ -132,7 +137,8 @@ class Writer:
             self._limit = self._origin + first + room
             if tail + size <= self._limit:
                 return
-        fits_before = tail - self._origin - first >= size + _RESERVE
+        is_lasting = self._segment is None or self._segment.size <= _LASTING
+        fits_before = is_lasting and tail - self._origin - first >= size + _RESERVE
         if head == tail and size <= _ROOM and (self._segment is not None or fits_before):
             self._go_back(tail, None)
         elif head == tail and fits_before:
@@ -167,7 +173,7 @@ class Writer:
     def _open_segment(self, tail: int, size: int) -> None:
         lag = tail - self._published[self._control + _HEAD]
         wanted = min(1 << (2 * lag).bit_length(), _LAST_SEGMENT)
-        length = max(_FIRST_SEGMENT, wanted, 1 << (size + _RESERVE - 1).bit_length())
+        length = max(_FIRST_SEGMENT, wanted, 1 << (2 * (size + _RESERVE)).bit_length())  # room for two
         descriptor = memory_file("subiso-segment", length)
         try:
             segment = Segment(descriptor, length)
@@ -188,6 +194,16 @@ class Writer:
         published[control] = self._tail = tail
         if left is not None:
             left.unmap()
+
+    def rest(self) -> None:
+        """Go home if the reader has read everything: the next record may be long in coming, and a segment takes memory.
+
+        The reader follows when it next looks; it is not woken for that.
+        """
+        with self._lock:
+            if self._segment is not None and self._published[self._control + _HEAD] == self._tail:
+                self._go_back(self._tail, None)
+                self._flags[self._dirty] = 1
 
     def park(self) -> None:
         """Leave the stream to the next interpreter in this slot."""
@@ -226,6 +242,8 @@ class Reader:
         self._segment: Segment | None = segment
         self._place = (segment or shared).memory, (segment or shared).words, origin - _BIAS if origin else -self._start
         self._end = self._start + arena.RING - _CONTROL if segment is None else segment.size  # of the place
+        self._given_back = 0  # up to where pages of the segment were given back
+        self._next_gift = self._next_gift_of(segment)  # the position in the stream at which more are
 
     def read(self, inboxes: "dict[int, Inbox]", events: "deque[Waitable]", until: int) -> "list[Record] | None":
         """Put the messages that were sent up to a time into their inboxes.
@@ -282,6 +300,8 @@ class Reader:
             published[head_word] = head
             if inbox.waiters or inbox.on_event is not None:
                 events.append(inbox)
+        if head >= self._next_gift:
+            self._give_back(head)
         self.is_behind = head != tail
         return others
 
@@ -306,6 +326,24 @@ class Reader:
             was_back = was_back or kind != protocol.JUMP
             self._move(kind, words, word, following)
 
+    def _next_gift_of(self, segment: Segment | None) -> float:
+        if segment is None or segment.size <= _LASTING or _GIVE_BACK is None:
+            return inf
+        return self._place[2] + self._given_back + _PAGES
+
+    def _give_back(self, head: int) -> None:
+        """Give back the pages of a long segment that are read."""
+        segment = self._segment
+        assert segment is not None
+        assert _GIVE_BACK is not None
+        end = head - self._place[2] & -arena.PAGE
+        try:
+            segment.memory.madvise(_GIVE_BACK, self._given_back, end - self._given_back)
+        except OSError:  # what is not given back now is when the segment goes
+            pass
+        self._given_back = end
+        self._next_gift = self._next_gift_of(segment)
+
     def _damaged(self) -> DamagedError:
         return DamagedError("a stream between two isolates is damaged: something has written over shared memory")
 
@@ -326,6 +364,8 @@ class Reader:
         published, head_word = self._published, self._head
         self._segment, self._place = segment, place
         self._end = self._start + arena.RING - _CONTROL if segment is None else segment.size
+        self._given_back = 0
+        self._next_gift = self._next_gift_of(segment)
         published[head_word] = head
         if left is not None and left is not segment:
             left.unmap()

@@ -79,6 +79,7 @@ class Node:
         self.locals.clear()
         self.gate = Gate()
         self.listeners = Listeners()
+        self.mailbox.rest()
         self.arena.words[Arena.will(self.slot) >> 3] = 0
         self.killed = self.ended = False
         self.name = ""

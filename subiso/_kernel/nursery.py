@@ -373,6 +373,7 @@ class Nursery:
                 self._bury(berth.slot)
             elif not recyclable:  # or perhaps to announce its end
                 insist(self.node.mailbox.announce_end, berth.slot)
+            self.node.mailbox.rest(berth.slot)
             with self._lock:
                 if berth.number == ended:
                     berth.state = BOOTING

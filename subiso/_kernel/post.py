@@ -183,6 +183,13 @@ class Post:
 
     # -- receiving -----------------------------------------------------------------------------------------------------
 
+    def rest(self, *slots: int) -> None:
+        """Let streams take no memory for long, those to some slots or all: nothing will be sent for some time."""
+        with self._lock:
+            writers = [writer for slot, writer in self._writers.items() if slot in slots or not slots]
+        for writer in writers:
+            writer.rest()
+
     def pump(self) -> bool:
         """Move what has arrived into the inboxes; return whether anything has.
 
