@@ -34,7 +34,9 @@ def groups(effort: Effort) -> list[list[str]]:
     """Return the files, a few for each task."""
     home = Path(sysconfig.get_path("stdlib"))
     left_out = {"test", "tests", "idlelib", "site-packages", "dist-packages", "lib2to3", "__pycache__"}
-    paths = sorted(str(path) for path in home.rglob("*.py") if not left_out & set(path.relative_to(home).parts))
+    paths = sorted(
+        str(path) for path in home.rglob("*.py") if path.is_file() and not left_out & set(path.relative_to(home).parts)
+    )
     paths = paths[: effort(len(paths), 8)]
     return [paths[start : start + 8] for start in range(0, len(paths), 8)]
 
