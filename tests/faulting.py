@@ -200,7 +200,7 @@ def do_run() -> None:
 
 
 def do_run_large() -> None:
-    data = os.urandom(300_000)
+    data = os.urandom(1_200_000)
     expect(Isolate.run(add, data, b"!").result(LONG), data + b"!")
 
 
@@ -252,7 +252,7 @@ def do_large() -> None:
     with ReceivePort[Any]() as out:
         with Isolate.spawn(echo, out.send_port):
             port = out.receive(LONG)
-            message = os.urandom(300_000)
+            message = os.urandom(1_200_000)
             port.send(message)
             expect(out.receive(LONG), message)
             buffer = Buffer(100)

@@ -65,7 +65,7 @@ def send_much(out):
     from subiso import ReceivePort
 
     own = ReceivePort(end_with_senders=False)
-    data = bytes(300_000)
+    data = bytes(1_200_000)
     while True:
         for _ in range(20):
             own.send_port.send("x" * 1000)
