@@ -1,8 +1,8 @@
 """What the process holds, counted exactly: nothing may be left of a round beyond the interpreters that are kept.
 
-Of each idle interpreter there may be: two threads, one mapping of the shared memory, and, of each slot ever used, a
-pipe and a doorbell, and the semaphores of as many bounded ports as were ever open there at once. Of two slots that have
-talked much there may be one segment, in which their stream stays until it is used again.
+Of each idle interpreter there may be: two threads, two ears, one mapping of the shared memory, and, of each slot ever
+used, a pipe and a doorbell, and the semaphores of as many bounded ports as were ever open there at once. Of two slots
+that have talked much there may be one segment, in which their stream stays until it is used again.
 """
 
 import collections
@@ -110,6 +110,7 @@ class Household:
             most = {
                 "pipe": 2 * (slots + 1) + self._others["pipe"],
                 "anon_inode:[eventfd]": slots + 1 + semaphores(),
+                "anon_inode:[eventpoll]": 2 * (idle + 1),  # ears, of whoever blocks and of event loops
                 "memfd:subiso": idle + 2,
                 "memfd:subiso-segment": len(segments()) * (1 if MAP_OPTIONS else 3) if deep else 2 * SLOTS,
             }.get(kind, self._files[kind])

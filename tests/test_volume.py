@@ -1,10 +1,12 @@
 """Much at once, and many times over: nothing is lost, and nothing is left."""
 
 import os
+import select
+import sys
 
 import pytest
 
-from subiso import Isolate, ReceivePort
+from subiso import Actor, Isolate, IsolatePool, ReceivePort
 
 LONG = 60  # seconds: the bound of a wait that takes its time
 
@@ -157,3 +159,87 @@ def test_2000_messages_leave_nothing(size):
             assert len(port.receive(LONG)) == size
             counts.add(len(os.listdir("/proc/self/fd")))
     assert len(counts) == 1
+
+
+MOURNED = """
+import os
+
+class Mourned:
+    def __init__(self, descriptor):
+        self.descriptor = descriptor
+
+    def __del__(self):
+        os.write(self.descriptor, b"x")
+
+def remember(descriptor):
+    global mourned
+    mourned = Mourned(descriptor)
+
+class Remembering:
+    def remember(self, descriptor):
+        remember(descriptor)
+
+def listen(descriptor):
+    from subiso import ReceivePort
+    port = ReceivePort()
+    port.listen(lambda message: port.close())
+    remember(descriptor)
+    port.send_port.send(None)
+
+def generate(descriptor):
+    yield remember(descriptor)
+
+def fail(descriptor):
+    remember(descriptor)
+    raise ValueError("planned")
+"""
+
+
+def _with_pool(mourned, descriptor):
+    with IsolatePool(1) as pool:
+        pool.submit(mourned.remember, descriptor).result(LONG)
+
+
+def _with_map(mourned, descriptor):
+    with IsolatePool(1) as pool:
+        list(pool.map(mourned.remember, [descriptor]))
+
+
+def _with_initializer(mourned, descriptor):
+    with IsolatePool(1, initializer=mourned.remember, initargs=(descriptor,)) as pool:
+        pool.submit(int).result(LONG)
+
+
+def _with_actor(mourned, descriptor):
+    with Actor.spawn(mourned.Remembering) as actor:
+        actor.remember(descriptor).result(LONG)
+
+
+USES = {
+    "run": lambda mourned, descriptor: Isolate.run(mourned.remember, descriptor).result(LONG),
+    "fail": lambda mourned, descriptor: Isolate.run(mourned.fail, descriptor).exception(LONG),
+    "spawn": lambda mourned, descriptor: Isolate.spawn(mourned.remember, descriptor).join(LONG),
+    "listen": lambda mourned, descriptor: Isolate.spawn(mourned.listen, descriptor).join(LONG),
+    "stream": lambda mourned, descriptor: list(Isolate.stream(mourned.generate, descriptor)),
+    "pool": _with_pool,
+    "map": _with_map,
+    "initializer": _with_initializer,
+    "actor": _with_actor,
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_recycling_frees_the_users_modules(use, tmp_path, monkeypatch):
+    """What an isolate's own modules held is gone when its interpreter is ready for the next isolate."""
+    (tmp_path / "mourned.py").write_text(MOURNED)
+    monkeypatch.syspath_prepend(tmp_path)
+    import mourned
+
+    try:
+        reader, writer = os.pipe()
+        USES[use](mourned, writer)
+        assert select.select([reader], [], [], LONG)[0], "it is still there"
+    finally:
+        del sys.modules["mourned"]
+        os.close(reader)
+        os.close(writer)

@@ -73,10 +73,14 @@ class Node:
     def terminate_capability(self) -> bytes:
         return self.arena.capabilities(self.slot)[1]
 
-    def renew(self) -> None:
-        """Forget everything of the isolate that has lived here."""
+    def forget(self) -> None:
+        """Let go of what the isolate that has lived here had made: what is held any longer is never freed."""
         self.wakers.clear()
         self.locals.clear()
+
+    def renew(self) -> None:
+        """Be the node of the next isolate."""
+        self.forget()
         self.gate = Gate()
         self.listeners = Listeners()
         self.mailbox.rest()

@@ -369,10 +369,9 @@ class _Worker:
         known = self._program is not None or self._withdrawn != 0
         recyclable = known and not (left_over or self._interrupter.tainted or self._unfit)
         self._program = None
+        node.forget()
         if recyclable:
             self._baseline.restore()
-        node.locals.clear()
-        if recyclable:
             self._killed, self._spare, self._withdrawn = 0.0, None, 0
             self._ending = allocate_lock()
             node.renew()
