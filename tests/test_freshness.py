@@ -613,6 +613,41 @@ def test_a_function_for_the_end_that_fails(capfd):
 
 
 @pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("killed", [True, False])
+def test_what_is_left_complains_unless_it_was_killed(killed, capfd):
+    """A coroutine that never ran is found at the end of its isolate; in one that was killed that is no news."""
+
+    def live(port):
+        import gc
+
+        async def never():
+            pass
+
+        class Raising:
+            def __del__(self):
+                raise ValueError("planned")
+
+        gc.disable()
+        cycle = [never(), Raising()]
+        cycle.append(cycle)
+        with ReceivePort(end_with_senders=False) as own:
+            port.send(own.send_port)
+            own.receive()
+
+    with ReceivePort() as port:
+        isolate = Isolate.spawn(live, port.send_port)
+        other = port.receive(LONG)
+        if killed:
+            isolate.kill()
+        else:
+            other.send(None)
+        assert isolate.join(LONG)
+    assert Isolate.run(int).result(LONG) == 0  # in the same interpreter, which has been scrubbed
+    errors = capfd.readouterr().err
+    assert ("never awaited" in errors, "planned" in errors) == (not killed, not killed)
+
+
+@pytest.mark.usefixtures("alone")
 def test_the_users_classes_are_new(tmp_path):
     """A module that the user has changed on disk is read anew by the next isolate."""
     path = tmp_path / "mine" / "changing.py"

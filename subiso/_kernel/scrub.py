@@ -126,8 +126,12 @@ class Baseline:
         for place, attributes in self._attributes:
             place.update(attributes)
 
-    def restore(self) -> None:
+    def restore(self, silently: bool = False) -> None:
         """Make everything look as it did. No thread of the last isolate may be left.
+
+        Args:
+            silently: whether what is collected may not complain (a coroutine that never ran, a loop half made):
+                whoever killed the isolate knows that it was not done.
 
         Raises:
             RuntimeError: something cannot be taken back.
@@ -154,6 +158,11 @@ class Baseline:
         self._forget_modules()
         leftovers.reset(_is_kept)
         self._restore_reducers()
+        if silently:
+            warnings.simplefilter("ignore")
+            sys.unraisablehook = lambda _: None
+            gc.collect()
+            sys.unraisablehook = sys.__unraisablehook__
         self._restore_warnings()
         gc.collect()
         gc.freeze()

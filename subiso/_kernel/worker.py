@@ -371,7 +371,7 @@ class _Worker:
         self._program = None
         node.forget()
         if recyclable:
-            self._baseline.restore()
+            self._baseline.restore(silently=node.killed)
             self._killed, self._spare, self._withdrawn = 0.0, None, 0
             self._ending = allocate_lock()
             node.renew()
