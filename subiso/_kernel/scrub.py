@@ -154,13 +154,14 @@ class Baseline:
                     del place[name]
         for set_one, value in self._settings:
             set_one(value)
+        if silently:
+            warnings.simplefilter("ignore")
+            sys.unraisablehook = lambda _: None
         self._reset_collector()
         self._forget_modules()
         leftovers.reset(_is_kept)
         self._restore_reducers()
         if silently:
-            warnings.simplefilter("ignore")
-            sys.unraisablehook = lambda _: None
             gc.collect()
             sys.unraisablehook = sys.__unraisablehook__
         self._restore_warnings()

@@ -46,17 +46,18 @@ def _on_signal(number: int, frame: object) -> None:
 
 def wake_waits() -> None:
     """Make every wait of this interpreter's own Python code look again."""
-    asyncio: Any = sys.modules.get("asyncio.base_events")
-    trio: Any = sys.modules.get("trio._core._entry_queue")
+    # The kill may come in the middle of their import, when there are no such classes yet.
+    loops: Any = getattr(sys.modules.get("asyncio.base_events"), "BaseEventLoop", ())
+    queues: Any = getattr(sys.modules.get("trio._core._entry_queue"), "EntryQueue", ())
     for thing in gc.get_objects():
         kind = type(thing)
         if issubclass(kind, threading.Condition):
             for waiter in list(thing._waiters):
                 _release(waiter)
-        elif asyncio is not None and issubclass(kind, asyncio.BaseEventLoop):
+        elif issubclass(kind, loops):
             if thing.is_running():
                 thing.call_soon_threadsafe(int)
-        elif trio is not None and issubclass(kind, trio.EntryQueue) and not thing.done:
+        elif issubclass(kind, queues) and not thing.done:
             thing.run_sync_soon(_cancel_all)
 
 
