@@ -9,9 +9,9 @@ import pytest
 
 pytest.importorskip("distributed", reason="Dask's distributed is not installed")
 
-import cloudpickle
 import dask
 import numpy as np
+from dask_tasks import come, meet, place
 from distributed import Client, LocalCluster, wait
 
 from subiso import Isolate, IsolateKilledError, IsolateTimeoutError, RemoteTraceback
@@ -19,8 +19,6 @@ from subiso._kernel import interpreters
 from subiso.integrations.dask import IsolatesPlugin
 
 LONG = 60  # seconds: the bound of a wait; starting a worker process takes some
-
-cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers do not find this file
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # worker processes that are killed
 
@@ -94,34 +92,6 @@ def meeting(tmp_path):
     meeting = Meeting(tmp_path)
     yield meeting
     meeting.close()
-
-
-def come(here):
-    """Tell the test which process this is."""
-    import os
-
-    file = os.open(here, os.O_WRONLY)
-    os.write(file, b"%d\n" % os.getpid())
-    os.close(file)
-
-
-def meet(paths, result):
-    """Come to a meeting, and return when the test says so, with the number of the process."""
-    import os
-
-    here, go = paths
-    come(here)
-    file = os.open(go, os.O_RDONLY)
-    os.read(file, 1)
-    os.close(file)
-    return result, os.getpid()
-
-
-def place(*_):
-    """Return where this runs: the isolate and the process."""
-    import os
-
-    return Isolate.current().name, os.getpid()
 
 
 def pids(client):
