@@ -3,6 +3,7 @@
 import os
 import select
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -334,14 +335,32 @@ def test_the_preload():
         assert limit == 1
 
 
-@pytest.mark.skipif(interpreters.FRAMES_ARE_OWN, reason="from Python 3.14 on the profiler does no harm")
-def test_the_profiler():
-    """On a worker with the profiler, registering the plugin says what to set, and the worker lives on."""
-    with (
-        dask.config.set({"distributed.worker.profile.enabled": True}),
-        local_cluster(n_workers=1, threads_per_worker=1) as cluster,
-        Client(cluster, timeout=LONG) as client,
-    ):
-        with pytest.raises(RuntimeError, match="DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED=False"):
+# In a process of its own: the scheduler has the profiler, too, and this process may have interpreters of other tests.
+WITH_PROFILER = """
+import dask
+from distributed import Client, LocalCluster
+
+from subiso.integrations.dask import IsolatesPlugin
+
+if __name__ == "__main__":
+    web = dict.fromkeys(("dashboard_address", "worker_dashboard_address"), "127.0.0.1:0")
+    dask.config.set({"distributed.worker.profile.enabled": True})
+    with LocalCluster(1, threads_per_worker=1, host="127.0.0.1", **web) as cluster, Client(cluster) as client:
+        try:
             client.register_plugin(IsolatesPlugin())
-        assert client.submit(pow, 2, 3).result(LONG) == 8
+        except RuntimeError as error:
+            print(error)
+        print(client.submit(pow, 2, 3).result())
+"""
+
+
+@pytest.mark.skipif(interpreters.FRAMES_ARE_OWN, reason="from Python 3.14 on the profiler does no harm")
+def test_the_profiler(tmp_path):
+    """On a worker with the profiler, registering the plugin says what to set, and the worker lives on."""
+    (tmp_path / "program.py").write_text(WITH_PROFILER)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-W", "ignore", str(tmp_path / "program.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=2 * LONG, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED=False" in done.stdout
+    assert done.stdout.endswith("\n8\n")
