@@ -1,6 +1,11 @@
-"""What the tests of Dask run in isolates: in a module of its own, so that the isolates need not import Dask for it."""
+"""What the tests of Dask run in isolates.
+
+In a module of its own, so that the isolates need not import Dask for it, and that worker processes find it: they have
+the ``sys.path`` of this program, but do not know the name that pytest gives a file of tests.
+"""
 
 import concurrent.futures
+import os
 import sys
 import threading
 import time
@@ -68,3 +73,25 @@ def answer(port):
     with ReceivePort(end_with_senders=False) as mine:
         port.send(mine.send_port)
         return mine.receive()
+
+
+def come(here):
+    """Tell the test which process this is."""
+    file = os.open(here, os.O_WRONLY)
+    os.write(file, b"%d\n" % os.getpid())
+    os.close(file)
+
+
+def meet(paths, result):
+    """Come to a meeting, and return when the test says so, with the number of the process."""
+    here, go = paths
+    come(here)
+    file = os.open(go, os.O_RDONLY)
+    os.read(file, 1)
+    os.close(file)
+    return result, os.getpid()
+
+
+def place(*_):
+    """Return where this runs: the isolate and the process."""
+    return Isolate.current().name, os.getpid()

@@ -3,15 +3,16 @@
 import os
 import select
 import signal
+import subprocess
 import sys
 
 import pytest
 
 pytest.importorskip("distributed", reason="Dask's distributed is not installed")
 
-import cloudpickle
 import dask
 import numpy as np
+from dask_tasks import come, meet, place
 from distributed import Client, LocalCluster, wait
 
 from subiso import Isolate, IsolateKilledError, IsolateTimeoutError, RemoteTraceback
@@ -19,8 +20,6 @@ from subiso._kernel import interpreters
 from subiso.integrations.dask import IsolatesPlugin
 
 LONG = 60  # seconds: the bound of a wait; starting a worker process takes some
-
-cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers do not find this file
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # worker processes that are killed
 
@@ -94,34 +93,6 @@ def meeting(tmp_path):
     meeting = Meeting(tmp_path)
     yield meeting
     meeting.close()
-
-
-def come(here):
-    """Tell the test which process this is."""
-    import os
-
-    file = os.open(here, os.O_WRONLY)
-    os.write(file, b"%d\n" % os.getpid())
-    os.close(file)
-
-
-def meet(paths, result):
-    """Come to a meeting, and return when the test says so, with the number of the process."""
-    import os
-
-    here, go = paths
-    come(here)
-    file = os.open(go, os.O_RDONLY)
-    os.read(file, 1)
-    os.close(file)
-    return result, os.getpid()
-
-
-def place(*_):
-    """Return where this runs: the isolate and the process."""
-    import os
-
-    return Isolate.current().name, os.getpid()
 
 
 def pids(client):
@@ -364,14 +335,32 @@ def test_the_preload():
         assert limit == 1
 
 
-@pytest.mark.skipif(interpreters.FRAMES_ARE_OWN, reason="from Python 3.14 on the profiler does no harm")
-def test_the_profiler():
-    """On a worker with the profiler, registering the plugin says what to set, and the worker lives on."""
-    with (
-        dask.config.set({"distributed.worker.profile.enabled": True}),
-        local_cluster(n_workers=1, threads_per_worker=1) as cluster,
-        Client(cluster, timeout=LONG) as client,
-    ):
-        with pytest.raises(RuntimeError, match="DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED=False"):
+# In a process of its own: the scheduler has the profiler, too, and this process may have interpreters of other tests.
+WITH_PROFILER = """
+import dask
+from distributed import Client, LocalCluster
+
+from subiso.integrations.dask import IsolatesPlugin
+
+if __name__ == "__main__":
+    web = dict.fromkeys(("dashboard_address", "worker_dashboard_address"), "127.0.0.1:0")
+    dask.config.set({"distributed.worker.profile.enabled": True})
+    with LocalCluster(1, threads_per_worker=1, host="127.0.0.1", **web) as cluster, Client(cluster) as client:
+        try:
             client.register_plugin(IsolatesPlugin())
-        assert client.submit(pow, 2, 3).result(LONG) == 8
+        except RuntimeError as error:
+            print(error)
+        print(client.submit(pow, 2, 3).result())
+"""
+
+
+@pytest.mark.skipif(interpreters.FRAMES_ARE_OWN, reason="from Python 3.14 on the profiler does no harm")
+def test_the_profiler(tmp_path):
+    """On a worker with the profiler, registering the plugin says what to set, and the worker lives on."""
+    (tmp_path / "program.py").write_text(WITH_PROFILER)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-W", "ignore", str(tmp_path / "program.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=2 * LONG, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED=False" in done.stdout
+    assert done.stdout.endswith("\n8\n")
