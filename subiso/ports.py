@@ -13,7 +13,7 @@ from subiso._kernel import attendant as attendants
 from subiso._kernel import doorbell, parcels, protocol, semaphore, waiting
 from subiso._kernel import node as nodes
 from subiso._kernel.interrupt import unwind
-from subiso._typing import overload
+from subiso._typing import Generic, T, overload
 from subiso.errors import MessageTypeError, NoSendersError, PortClosedError, PortEmpty, SendError
 from subiso.sending import BOUNDED, TYPED, SendPort, check_timeout
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from subiso.listening import Subscription
 
 
-class ReceivePort[T]:
+class ReceivePort(Generic[T]):  # noqa: UP046 - as `_typing` says
     """Take in the messages that are sent to `send_port`.
 
     Iterating takes message after message, and ends when every isolate that was given the send port has ended and
