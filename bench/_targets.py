@@ -143,7 +143,7 @@ def _memory(every: All) -> str:
     )
     return (
         f"an interpreter on a thread, with nothing of subiso's, takes {bare}; with msgspec and what that imports "
-        f"{loaded}; `python -c \"import msgspec\"` {process}"
+        f'{loaded}; `python -c "import msgspec"` {process}'
     )
 
 

@@ -1,4 +1,4 @@
-"""What of `typing` the modules need that isolates import, without `typing`, which costs TODO MB of memory each time.
+"""What isolates need of `typing`, without importing it, which takes 0.5 MB and some milliseconds in each.
 
 At run time `overload` does nothing, and `Generic` only lets its classes be subscribed.
 """
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from typing import TypeVar
     from typing import overload as overload
 
-    T = TypeVar("T", infer_variance=True)
+    T_co = TypeVar("T_co", covariant=True)
 else:
-    T = object()
+    T_co = object()
 
     class Generic:
         """The base of a class with type parameters."""
