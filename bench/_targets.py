@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench import buffers, idle, oversubscribed, paced, parts, pool, startup
+from bench import buffers, idle, memory, oversubscribed, paced, parts, pool, startup
 from bench._figures import Results, Spread, human
 from bench._messages import SMALL
 
@@ -133,8 +133,18 @@ def _gain(every: All) -> str:
 
 
 def _memory(every: All) -> str:
-    bare = shown(every, "memory", "concurrent.interpreters", "bare", "uss", "MB")
-    return f"a bare interpreter of the standard library's, which has no msgspec, takes {bare}"
+    bare, loaded, process = (
+        shown(every, "memory", name, case, "uss", "MB")
+        for name, case in (
+            (memory.RAW_INTERPRETER, "bare"),
+            (memory.RAW_INTERPRETER, "msgspec"),
+            (memory.RAW_PROCESS, "msgspec"),
+        )
+    )
+    return (
+        f"an interpreter on a thread, with nothing of subiso's, takes {bare}; with msgspec and what that imports "
+        f'{loaded}; `python -c "import msgspec"` {process}'
+    )
 
 
 def grown(every: All) -> Spread | None:

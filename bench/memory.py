@@ -1,7 +1,10 @@
 """How much memory does one more worker take?"""
 
 import gc
+import os
 import queue
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +16,7 @@ from bench._harness import Effort, Metric, Panel, Question, context_of, need
 from bench._hello import wait_in_isolate, wait_in_process
 
 LOADED = {"bare": "", "msgspec": "msgspec", "numpy": "numpy"}
+RAW_INTERPRETER, RAW_PROCESS = "interpreter, nothing else", "python -c"  # what bounds the others
 FIRST, MORE = 2, 4  # workers that are there before it counts, and those that count
 
 question = Question(
@@ -22,7 +26,8 @@ question = Question(
     "message, and wait. Of a process: its USS, the memory that would be free if it ended (the private pages in "
     "`/proc/PID/smaps`). Of what lives inside the process: how much its own USS grows; pages of memory files, which "
     "are mapped by several interpreters of the process and so do not count as private, are counted once. No spare "
-    "interpreters are kept meanwhile.",
+    "interpreters are kept meanwhile. The raw parts show what bounds the others: an interpreter on a thread, with "
+    "nothing of subiso but the loader of private copies, and `python -c`; both load the package and wait.",
     {"uss": Metric("MB")},
     rounds=3,
     panels=[Panel(name, "uss", name if name == "bare" else f"with {name}", log=False) for name in LOADED],
@@ -139,6 +144,58 @@ def interpreter(effort: Effort) -> Cases:
     for there, one in others:
         there.put(None)
         one.join()
+    return cases
+
+
+WAITING = "import os; os.write({answer}, b'1'); os.read({question}, 1)"  # what a raw part does in the end
+
+
+@question.opponent(RAW_INTERPRETER, part=True)
+def raw_interpreter(effort: Effort) -> Cases:
+    """Measure what no isolate can do without: an interpreter, a thread, and a package from private copies."""
+    from subiso._kernel.interpreters import create
+
+    def run(code: str) -> None:
+        other = create()
+        other.exec(code)
+        other.close()
+
+    cases = {}
+    for name, package in LOADED.items():
+        load = f"from subiso._kernel import extensions; extensions.install(); import {package}\n" if package else ""
+        others: list[tuple[int, threading.Thread]] = []
+
+        def start(load: str = load, others: list[tuple[int, threading.Thread]] = others) -> None:
+            (question, ask), (answered, answer) = os.pipe(), os.pipe()
+            code = f"import sys; sys.path[:] = {sys.path!r}\n{load}{WAITING.format(answer=answer, question=question)}"
+            one = threading.Thread(target=run, args=(code,))
+            one.start()
+            os.read(answered, 1)
+            others.append((ask, one))
+
+        cases[name] = {"uss": grown(start, effort)}
+        for ask, one in others:
+            os.write(ask, b"1")
+            one.join()
+    return cases
+
+
+@question.opponent(RAW_PROCESS, part=True)
+def raw_process(effort: Effort) -> Cases:
+    cases = {}
+    for name, package in LOADED.items():
+        load = f"import {package}\n" if package else ""
+        command = [sys.executable, "-c", load + WAITING.format(answer=1, question=0)]
+        started = []
+        for _ in range(FIRST + MORE):
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            assert process.stdout is not None
+            process.stdout.read(1)
+            started.append(process)
+        uss = [settled(partial(private, process.pid), effort) for process in started[FIRST:]]
+        cases[name] = {"uss": sum(uss) / MORE}
+        for process in started:
+            process.communicate()
     return cases
 
 

@@ -13,7 +13,7 @@ from subiso._kernel import attendant as attendants
 from subiso._kernel import doorbell, parcels, protocol, semaphore, waiting
 from subiso._kernel import node as nodes
 from subiso._kernel.interrupt import unwind
-from subiso._typing import overload
+from subiso._typing import Generic, T_co, overload
 from subiso.errors import MessageTypeError, NoSendersError, PortClosedError, PortEmpty, SendError
 from subiso.sending import BOUNDED, TYPED, SendPort, check_timeout
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from subiso.listening import Subscription
 
 
-class ReceivePort[T]:
+class ReceivePort(Generic[T_co]):  # noqa: UP046 - as `_typing` says
     """Take in the messages that are sent to `send_port`.
 
     Iterating takes message after message, and ends when every isolate that was given the send port has ended and
@@ -59,7 +59,7 @@ class ReceivePort[T]:
     @overload
     def __init__(
         self,
-        type: "type[T]",
+        type: "type[T_co]",
         *,
         maxsize: int = 0,
         name: str | None = None,
@@ -76,7 +76,7 @@ class ReceivePort[T]:
     ) -> None: ...
     def __init__(
         self,
-        type: "type[T] | Any" = object,
+        type: "type[T_co] | Any" = object,
         *,
         maxsize: int = 0,
         name: str | None = None,
@@ -126,7 +126,7 @@ class ReceivePort[T]:
 
     # -- receiving -----------------------------------------------------------------------------------------------------
 
-    def receive(self, timeout: float | None = None) -> T:
+    def receive(self, timeout: float | None = None) -> "T_co":
         """Take the next message, waiting for it if need be.
 
         Args:
@@ -158,7 +158,7 @@ class ReceivePort[T]:
                 if self._inbox.closed or self._subscription is not None:
                     self._check_receivable()
 
-    def receive_nowait(self) -> T:
+    def receive_nowait(self) -> "T_co":
         """Take the next message if one is waiting.
 
         Raises:
@@ -167,7 +167,7 @@ class ReceivePort[T]:
         """
         return self.receive(0)
 
-    async def areceive(self) -> T:
+    async def areceive(self) -> "T_co":
         """Take the next message, waiting for it in the running event loop (asyncio or trio); raises as `receive`."""
         self._check_receivable()
         while True:
@@ -197,7 +197,7 @@ class ReceivePort[T]:
             self._end_with_senders and bool(inbox.holders) and not self._node.mailbox.has_senders(inbox)
         )
 
-    def _take(self) -> T:
+    def _take(self) -> "T_co":
         inbox = self._inbox
         if self._node.killed:
             raise unwind()
@@ -233,19 +233,19 @@ class ReceivePort[T]:
                 raise NoSendersError("every isolate that was given the send port has ended") from None
             raise PortEmpty("no message is waiting") from None
 
-    def __iter__(self) -> "Iterator[T]":
+    def __iter__(self) -> "Iterator[T_co]":
         return self
 
-    def __next__(self) -> T:
+    def __next__(self) -> "T_co":
         try:
             return self.receive()
         except (NoSendersError, PortClosedError):
             raise StopIteration from None
 
-    def __aiter__(self) -> "AsyncIterator[T]":
+    def __aiter__(self) -> "AsyncIterator[T_co]":
         return self
 
-    async def __anext__(self) -> T:
+    async def __anext__(self) -> "T_co":
         try:
             return await self.areceive()
         except (NoSendersError, PortClosedError):
@@ -253,7 +253,7 @@ class ReceivePort[T]:
 
     # -- listening -----------------------------------------------------------------------------------------------------
 
-    def listen(self, handler: "Callable[[T], object]") -> "Subscription":
+    def listen(self, handler: "Callable[[T_co], object]") -> "Subscription":
         """Have ``handler`` called with each message, one at a time and in order.
 
         It is called on the running event loop if there is one (a coroutine function is awaited); else, in an isolate,

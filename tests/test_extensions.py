@@ -220,6 +220,24 @@ answer([name for name in ("ctypes", "_ctypes", "typing", "re", "enum", "tempfile
     assert run(code) == [[]]
 
 
+def test_what_a_package_can_do_without_is_not_loaded_for_it() -> None:
+    """msgspec finds no typing_extensions, for all that it takes from there is typing's; others find it."""
+    pytest.importorskip("typing_extensions")
+    code = """
+from subiso._kernel.own_builtins import install
+install()
+import sys, msgspec
+answer("typing_extensions" in sys.modules)
+from typing_extensions import Annotated, NotRequired, Required, TypedDict, get_type_hints
+class Job(TypedDict):
+    number: Required[Annotated[int, 1]]
+    parent: "NotRequired[Job | None]"
+answer(msgspec._utils.get_type_hints(Job) == get_type_hints(Job, include_extras=True))
+answer([msgspec._utils.NotRequired is NotRequired, msgspec._utils.Required is Required])
+"""
+    assert run(code) == [False, True, [True, True]]
+
+
 # -- the copies' files -------------------------------------------------------------------------------------------------
 
 ERROR = """

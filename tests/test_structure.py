@@ -109,6 +109,35 @@ def test_the_worker_is_a_leaf():
     assert outcome.stdout == "[]\n"
 
 
+@pytest.mark.parametrize(
+    ("kind", "costly"),
+    [
+        ("object", HEAVY),
+        ("list[int]", ["asyncio", "ctypes", "dataclasses", "inspect", "logging", "traceback", "typing_extensions"]),
+    ],
+    ids=["untyped", "typed"],
+)
+def test_messages_load_little(script, kind, costly):
+    """An isolate that has received a message has loaded nothing that only other isolates need."""
+    code = f"""
+        from subiso import Isolate, ReceivePort
+
+        def receive(hello):
+            import sys
+
+            with ReceivePort({kind}, end_with_senders=False) as port:
+                hello.send(port.send_port)
+                port.receive()
+            hello.send([name for name in {costly} if name in sys.modules])
+
+        with ReceivePort() as hello:
+            Isolate.spawn(receive, hello.send_port, fresh=True)
+            hello.receive().send([1])
+            print(hello.receive())
+    """
+    assert script(code).out == "[]\n"
+
+
 def test_importing_makes_nothing():
     """Importing the package starts no thread and loads none of its parts."""
     code = (
