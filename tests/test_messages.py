@@ -253,11 +253,16 @@ nested = st.recursive(
 @pytest.mark.dart(
     "lib/message_test", "lib/message2_test", "lib/isolate_complex_messages_test", "vm/fast_object_copy_test"
 )
-@given(nested)
-@settings(max_examples=200, deadline=None)
-def test_nested_builtins(message):
+@pytest.mark.parametrize("examples", [50, pytest.param(2000, marks=pytest.mark.stress)])
+def test_nested_builtins(examples):
     """Whatever is built from builtins arrives equal and of the same types."""
-    assert same(arrive(message), message)
+
+    @given(nested)
+    @settings(max_examples=examples, deadline=None)
+    def check(message):
+        assert same(arrive(message), message)
+
+    check()
 
 
 BERLIN = zoneinfo.ZoneInfo("UTC")  # there on every machine
