@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from subiso import Isolate, ReceivePort, SendError
+from subiso import Isolate, ReceivePort
 
 LONG = 20  # seconds: the bound of a wait that should be over at once
 
