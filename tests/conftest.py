@@ -11,15 +11,24 @@ from pathlib import Path
 
 import pytest
 
+from subiso._kernel import nursery
 from subiso.testing import no_leaks
 
 LONG = 20  # seconds: the bound of a wait that should be over at once
+MARKS = str(Path(__file__).parent / "marks.py")
 
 
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Run asynchronous tests on both event loops."""
     return request.param
+
+
+@pytest.fixture(autouse=True)
+def isolates_without_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have new interpreters load pytest only where they use it."""
+    prefix = f"with open({MARKS!r}) as _file:\n    exec(_file.read(), {{'__name__': 'marks'}})\ndel _file\n"
+    monkeypatch.setattr(nursery, "boot_prefix", prefix)
 
 
 @pytest.fixture(autouse=True)

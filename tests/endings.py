@@ -14,6 +14,7 @@ import os
 import platform
 import pty
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -225,6 +226,9 @@ class _Program:
         )  # fmt: skip
         if self._terminal is not None:
             os.close(descriptor)
+        self._process = os.pidfd_open(self.process.pid)
+        self._poller = select.poll()
+        self._poller.register(self._process, select.POLLIN)
 
     def expect(self, line: str) -> None:
         """Read up to a line."""
@@ -237,17 +241,20 @@ class _Program:
         """Type a line at the terminal."""
         os.write(self._terminal, line.encode() + b"\n")
 
+    def has_ended(self, timeout: float) -> bool:
+        """Wait so many seconds at most for the end; return whether it has come."""
+        return bool(self._poller.poll(timeout * 1000))
+
     def wait(self) -> float | None:
         """Wait for the end; return when that was, or None after having ended a program that hangs."""
         deadline = time.monotonic() + BOUND
         while time.monotonic() < deadline:
             if self._terminal is not None:  # again and again: Ctrl-C drops a line that is just being read
                 self.type(LAST_LINE)
-            try:
-                self.process.wait(BOUND if self._terminal is None else 1)
-                return time.monotonic()
-            except subprocess.TimeoutExpired:
-                continue
+            if self.has_ended(BOUND if self._terminal is None else 1):
+                now = time.monotonic()
+                self.process.wait()
+                return now
         self.process.send_signal(signal.SIGABRT)  # faulthandler says where it hangs
         try:
             self.process.wait(10)
@@ -258,6 +265,7 @@ class _Program:
 
     def close(self) -> str:
         """Return what was written on stderr."""
+        os.close(self._process)
         self.process.stdout.close()
         self._errors.seek(0)
         text = self._errors.read()

@@ -67,9 +67,10 @@ def resources():
 
 
 @pytest.mark.dart("vm/limited_active_mutator_test", "vm/thread_pool_test")
-def test_a_ring():
+@pytest.mark.parametrize("size", [10, pytest.param(100, marks=pytest.mark.stress)])
+def test_a_ring(size):
     """A token goes round a ring of isolates, each of which adds one to it."""
-    assert go_round(add_to_ring, 30, 20) == []
+    assert go_round(add_to_ring, size, 20) == []
 
 
 LARGE_RING = """
@@ -157,13 +158,14 @@ def test_fibonacci_by_isolates():
 
 
 @pytest.mark.dart("vm/sum_recursive_call_test")
-def test_a_deep_chain():
+@pytest.mark.parametrize("depth", [12, pytest.param(60, marks=pytest.mark.stress)])
+def test_a_deep_chain(depth):
     """A chain of isolates, each of which waits for the next."""
 
     def add(n, again):
         return n + Isolate.run(again, n - 1, again).result() if n else 0
 
-    assert Isolate.run(add, 40, add).result(LONG) == 820
+    assert Isolate.run(add, depth, add).result(LONG) == depth * (depth + 1) // 2
 
 
 @pytest.mark.dart("vm/sum_recursive_tail_call_test", "vm/sum_recursive_tail_call_ig_test")
@@ -267,7 +269,7 @@ def test_closed_interpreters_leave_no_mapping():
 @pytest.mark.dart("vm/many_debug_name_test")
 def test_many_names():
     """Many isolates with long and strange names can be told apart."""
-    names = [f"{'näme ' * 100}{i}\n\0'\"" for i in range(20)]
+    names = [f"{'näme ' * 100}{i}\n\0'\"" for i in range(8)]
     futures = [Isolate.run(lambda: Isolate.current().name, name=name) for name in names]
     assert [future.result(LONG) for future in futures] == names
 

@@ -8,6 +8,7 @@ import decimal
 import enum
 import fractions
 import functools
+import gc
 import math
 import pathlib
 import pickle
@@ -18,6 +19,7 @@ import sys
 import threading
 import typing
 import uuid
+import weakref
 import zoneinfo
 
 import msgspec
@@ -251,11 +253,16 @@ nested = st.recursive(
 @pytest.mark.dart(
     "lib/message_test", "lib/message2_test", "lib/isolate_complex_messages_test", "vm/fast_object_copy_test"
 )
-@given(nested)
-@settings(max_examples=200, deadline=None)
-def test_nested_builtins(message):
+@pytest.mark.parametrize("examples", [50, pytest.param(2000, marks=pytest.mark.stress)])
+def test_nested_builtins(examples):
     """Whatever is built from builtins arrives equal and of the same types."""
-    assert same(arrive(message), message)
+
+    @given(nested)
+    @settings(max_examples=examples, deadline=None)
+    def check(message):
+        assert same(arrive(message), message)
+
+    check()
 
 
 BERLIN = zoneinfo.ZoneInfo("UTC")  # there on every machine
@@ -704,6 +711,24 @@ def elsewhere_unknown(monkeypatch):
     """Make this module one that is not found on the path."""
     here = str(pathlib.Path(__file__).parent.parent)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", ".", here)])
+
+
+@pytest.mark.parametrize("text", UNSENDABLE)
+@pytest.mark.parametrize("encode", [messages.encode, messages.typed_encode], ids=["encode", "typed_encode"])
+def test_what_cannot_be_sent_is_let_go(text, encode):
+    """Nothing of such a message is kept when its error is gone, not even until garbage is collected."""
+    beside = Holder(x=1)
+    watched = weakref.ref(beside)
+    gc.disable()
+    try:
+        try:
+            encode([beside, UNSENDABLE[text]()])
+        except SendError:
+            pass
+        del beside
+        assert watched() is None
+    finally:
+        gc.enable()
 
 
 def test_unsendable_coroutine():

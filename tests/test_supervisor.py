@@ -1,6 +1,7 @@
 """Supervisors: what ends is started again, as often as that is allowed."""
 
 import logging
+import queue
 import threading
 import time
 
@@ -72,13 +73,6 @@ def port():
         yield port
 
 
-def await_all_alive(supervisor):
-    """Wait until the supervisor has noted that its children live: their own messages may be quicker."""
-    deadline = time.monotonic() + LONG
-    while not all(child.is_alive for child in supervisor.children):
-        assert time.monotonic() < deadline
-
-
 @pytest.mark.parametrize("order", ["fail", "die", "return"])
 @pytest.mark.parametrize(
     ("strategy", "again"), [("one-for-one", ["b"]), ("one-for-all", ["a", "b", "c"]), ("rest-for-one", ["b", "c"])]
@@ -91,7 +85,7 @@ def test_strategies(port, strategy, again, order):
         stage.peers["b"].send(order)
         stage.expect(*again)
         assert [child.starts for child in supervisor.children] == [1 + (name in again) for name in "abc"]
-        await_all_alive(supervisor)
+        assert all(child.is_alive for child in supervisor.children)
         assert supervisor.is_running
     assert not any(child.is_alive for child in supervisor.children)
     assert not supervisor.is_running
@@ -170,20 +164,34 @@ def test_a_block_that_ends_with_an_error(port):
             raise KeyError
 
 
+class Telling(Supervisor):
+    """A supervisor that tells when each restart is due."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.told = queue.SimpleQueue()
+
+    def _restart(self, child, due):
+        super()._restart(child, due)
+        self.told.put((child, due))
+
+
 def test_back_off(port):
     """From the second restart in a row on there is a pause, during which others are looked after."""
-    with Supervisor(max_restarts=10, within=1000, backoff=1000) as supervisor:
+    with Telling(max_restarts=10, within=1000, backoff=1000) as supervisor:
         stage = Stage(port, supervisor)
         stage.expect("a", "b", "c")
         stage.peers["a"].send("fail")
         stage.expect("a")
-        before = time.monotonic()
-        stage.peers["a"].send("fail")
         child = supervisor.children[0]
-        deadline = time.monotonic() + LONG
-        while child.due < before and time.monotonic() < deadline:
-            time.sleep(0.001)
-        assert child.due >= before + 1000
+        now = time.monotonic()
+        first, due = supervisor.told.get(timeout=LONG)
+        assert first is child
+        assert due <= now
+        stage.peers["a"].send("fail")
+        again, due = supervisor.told.get(timeout=LONG)
+        assert again is child
+        assert due == child.due >= now + 1000
         assert not supervisor.join(0)
 
 
@@ -285,6 +293,17 @@ class Counter:
         ReceivePort(end_with_senders=False).receive()
 
 
+def add_until_it_lives(counter):
+    """Call an actor until it answers: a call that was sent to one that has ended fails."""
+    deadline = time.monotonic() + LONG
+    while time.monotonic() < deadline:
+        try:
+            return counter.add().result(LONG)
+        except IsolateKilledError:
+            continue
+    raise AssertionError("it is not started again")
+
+
 def test_a_supervised_actor():
     """An actor that dies is made anew; its callers go on with the next one, and those that waited are told."""
     with Supervisor() as supervisor:
@@ -293,13 +312,7 @@ def test_a_supervised_actor():
         assert [counter.add().result(LONG), counter.add().result(LONG)] == [11, 12]
         with pytest.raises(IsolateKilledError):
             counter.die().result(LONG)
-        deadline = time.monotonic() + LONG
-        while time.monotonic() < deadline:
-            try:
-                assert counter.add().result(LONG) == 11
-                break
-            except IsolateKilledError:  # it was sent to the one that has ended
-                continue
+        assert add_until_it_lives(counter) == 11
         assert supervisor.children[0].starts == 2
         assert counter.name == "counter"
         counter.stop()
@@ -340,15 +353,15 @@ def test_an_actor_that_cannot_be_made():
 
 def bombard(kills):
     """Kill a supervised actor again and again while clients call it; return how the calls have ended."""
-    outcomes = []
+    outcomes, ended = queue.SimpleQueue(), set()
     over = threading.Event()
 
     def use(counter):
         while not over.is_set():
             try:
-                outcomes.append(type(counter.add().result(LONG)))
+                outcomes.put(type(counter.add().result(LONG)))
             except IsolateKilledError as error:
-                outcomes.append(type(error))
+                outcomes.put(type(error))
 
     with Supervisor(max_restarts=kills, within=10_000) as supervisor:
         counter = supervisor.add_actor(Counter)
@@ -357,15 +370,17 @@ def bombard(kills):
             client.start()
         try:
             for number in range(kills):
-                while supervisor.children[0].starts <= number or not counter.is_alive:
-                    time.sleep(0.0005)
+                add_until_it_lives(counter)
+                assert supervisor.children[0].starts == number + 1
+                isolate = counter.isolate
                 counter.kill()
-            while supervisor.children[0].starts <= kills:
-                time.sleep(0.0005)
+                assert isolate.join(LONG)
+            add_until_it_lives(counter)
+            assert supervisor.children[0].starts == kills + 1
             assert supervisor.is_running
-            count = len(outcomes)
-            while len(outcomes) < count + 20:
-                time.sleep(0.001)
+            while not outcomes.empty():
+                ended.add(outcomes.get())
+            ended |= {outcomes.get(timeout=LONG) for _ in range(20)}
         finally:
             over.set()
             for client in clients:
@@ -374,16 +389,15 @@ def bombard(kills):
         with pytest.raises(SupervisorError, match=f"{kills} restarts"):
             supervisor.join(LONG)
         supervisor.error = None  # which the block would raise
-    return outcomes
+    return ended
 
 
 def test_clients_of_a_supervised_actor():
     """While it is killed, each call ends in a result or a clear error; the limit of restarts is exact."""
-    assert set(bombard(10)) <= {int, IsolateKilledError}
+    assert bombard(10) <= {int, IsolateKilledError}
 
 
 @pytest.mark.stress
 def test_a_thousand_kills():
     """The same a thousand times."""
-    outcomes = bombard(1000)
-    assert set(outcomes) == {int, IsolateKilledError}
+    assert bombard(1000) == {int, IsolateKilledError}

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 if hasattr(os, "eventfd"):
 
     def create() -> tuple[int, int]:
-        """Return a new doorbell: the descriptor to wait on, and the one to ring (here the same)."""
+        """Return a new doorbell: the descriptor to wait on, and the number to ring (here the same)."""
         descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         return descriptor, descriptor
 
-    def ring(descriptor: int) -> None:
+    def ring(bell: int) -> None:
         """Wake whoever waits, or will wait next."""
         try:
-            os.eventfd_write(descriptor, 1)
+            os.eventfd_write(bell, 1)
         except BlockingIOError:  # rung 2**64 times: whoever waits is awake
             pass
 
@@ -32,20 +32,37 @@ if hasattr(os, "eventfd"):
         except BlockingIOError:  # another thread was quicker
             pass
 
+    def close(reader: int, bell: int) -> None:
+        """Close it."""
+        os.close(reader)
+
 else:
+    _WRITER = (1 << 32) - 1  # the bits of a bell that are the end to write to; those above are the end to read from
+    _ROOM = 1 << 12  # bytes; where the system keeps a pipe in pages, less would make none
 
     def create() -> tuple[int, int]:
-        """Return a new doorbell: the descriptor to wait on, and the one to ring."""
+        """Return a new doorbell: the descriptor to wait on, and the number to ring."""
         reader, writer = os.pipe()
         os.set_blocking(reader, False)
         os.set_blocking(writer, False)
-        return reader, writer
+        return reader, reader << 32 | writer
 
-    def ring(descriptor: int) -> None:
+    def ring(bell: int) -> None:
         """Wake whoever waits, or will wait next."""
+        # Ears read nothing, for what one of them reads the others would not hear. So a pipe fills up, and what is not
+        # written is not heard: whoever finds it full makes room. Whatever is taken out is followed by this ring, which
+        # everybody hears who had not yet heard one of those.
+        while True:
+            try:
+                os.write(bell & _WRITER, b"\1")
+                return
+            except BlockingIOError:
+                _make_room(bell >> 32)
+
+    def _make_room(reader: int) -> None:
         try:
-            os.write(descriptor, b"\1")
-        except BlockingIOError:  # full: whoever waits is awake
+            os.read(reader, _ROOM)
+        except BlockingIOError:  # others have
             pass
 
     def silence(descriptor: int) -> None:
@@ -56,11 +73,10 @@ else:
         except BlockingIOError:
             pass
 
-
-def close(reader: int, writer: int) -> None:
-    """Close both ends."""
-    for descriptor in {reader, writer}:
-        os.close(descriptor)
+    def close(reader: int, bell: int) -> None:
+        """Close both ends."""
+        os.close(reader)
+        os.close(bell & _WRITER)
 
 
 class Ear:

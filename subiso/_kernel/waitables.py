@@ -24,7 +24,7 @@ class ThreadWaiter(Waiter):
     """A blocked thread.
 
     Attributes:
-        doorbell: the descriptor to ring while the thread listens to the doorbell.
+        doorbell: the number to ring while the thread listens to the doorbell.
         thread: its identifier.
     """
 

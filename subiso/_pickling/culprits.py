@@ -91,7 +91,7 @@ def _try(obj: object, above: "dict[int, object]") -> Exception | None:
     try:
         _Trial(above).encode(obj)
     except Exception as error:
-        return error
+        return error.with_traceback(None)  # whose frames lead to those that know it: a cycle, with the message in it
     return None
 
 

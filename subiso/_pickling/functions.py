@@ -67,7 +67,10 @@ def dumps(message: object) -> "tuple[bytes, list[memoryview], list[Any]]":
         dump(message)
     except BaseException as error:
         pickler.leave()
-        return _dumps_again(message, pickler, error)
+        another = _another(pickler, error)
+        if another is None:
+            raise
+        return another.encode(message)
     carried = pickler.leave() if pickler.entered else []
     if len(chunks) == 1:
         body = chunks.pop()
@@ -88,16 +91,14 @@ def _new_kit() -> "_Kit":
     return pickler, pickler.dump, pickler.clear_memo, pickler.chunks, pickler.buffers
 
 
-def _dumps_again(
-    message: object, pickler: "Pickler", error: BaseException
-) -> "tuple[bytes, list[memoryview], list[Any]]":
-    """Pickle a message once more, if there is reason to hope."""
+def _another(pickler: "Pickler", error: BaseException) -> "Pickler | None":
+    """Return a pickler for trying once more what one has failed at, if there is reason to hope."""
     if isinstance(error, RecursionError) and pickler.kinds.met_structs:
         # A Struct reduces to a call with its values, which never ends where it leads back to itself. Most do not.
-        return Pickler(cyclic_structs=True).encode(message)
+        return Pickler(cyclic_structs=True)
     if isinstance(error, _pickle.PicklingError) and references.forget():
-        return Pickler().encode(message)
-    raise error
+        return Pickler()
+    return None
 
 
 def running() -> "Pickler | None":
