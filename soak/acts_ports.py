@@ -122,6 +122,14 @@ def senders(stage, *, senders, maxsize, reader):
         read_all(reader, port, take)
         check(all(isolate.join(LONG) for isolate in isolates), "an isolate did not end")
         texts = [text for text, _ in errors]
+    try:
+        _settle_senders(senders, ledgers, ended, texts, told_of_ends=not maxsize)
+    except ViolationError as violation:
+        violation.add_note(f"errors: {texts}")
+        raise
+
+
+def _settle_senders(senders, ledgers, ended, texts, told_of_ends):
     for number, one in enumerate(senders):
         certain = not one["kill"]
         threads = one["how"] == "send_from_threads"
@@ -129,7 +137,7 @@ def senders(stage, *, senders, maxsize, reader):
             count = one["count"]
             ledgers[number].settle(sender, count + (one["ending"] == "exit") if count is not None else None, certain)
         ledgers[number].close()
-        check(maxsize or ended[number] == 1, f"the end of sender {number} was told {ended[number]} times")
+        check(not told_of_ends or ended[number] == 1, f"the end of sender {number} was told {ended[number]} times")
         expected = {"raise": f"PlannedError: {number * 10}", "sys.exit": None}.get(one["ending"])
         told = sum(text.endswith(expected) for text in texts) if expected else 0
         check(not expected or told == 1 or (not certain and not told), f"{expected} was told {told} times: {texts}")
