@@ -147,6 +147,12 @@ def interpreter(effort: Effort) -> Cases:
     return cases
 
 
+LOADER = """
+from subiso._kernel.own_builtins import install
+install()
+from subiso._kernel.extensions import install
+install()
+"""
 WAITING = "import os; os.write({answer}, b'1'); os.read({question}, 1)"  # what a raw part does in the end
 
 
@@ -162,7 +168,7 @@ def raw_interpreter(effort: Effort) -> Cases:
 
     cases = {}
     for name, package in LOADED.items():
-        load = f"from subiso._kernel import extensions; extensions.install(); import {package}\n" if package else ""
+        load = f"{LOADER}\nimport {package}\n" if package else ""
         others: list[tuple[int, threading.Thread]] = []
 
         def start(load: str = load, others: list[tuple[int, threading.Thread]] = others) -> None:
