@@ -216,10 +216,13 @@ class Baseline:
             if name not in known and not _is_kept(module):
                 del modules[name]
         # Parts of a package whose own import was cut short, by a kill or an error: imported again, it would find
-        # them there, and not be given them as its attributes.
+        # them there, and not be given them as its attributes. A part in C cannot be loaded again, and may know others
+        # that are gone.
         for name in sorted(modules.keys() - known.keys()):
             package = name.rpartition(".")[0]
-            if package and package not in modules and str(getattr(modules[name], "__file__", "")).endswith(".py"):
+            if package and package not in modules:
+                if not str(getattr(modules[name], "__file__", "")).endswith(".py"):
+                    raise RuntimeError(f"{name} is there, and its package is not")
                 del modules[name]
         self._modules = dict(modules)
         for path in [path for path in sys.path_importer_cache if not _is_installed(path)]:
