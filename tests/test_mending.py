@@ -1,10 +1,13 @@
 """Ctrl-C in the middle of what a pool does in main's first thread."""
 
 import threading
+from time import monotonic
 
 import pytest
 
 from subiso import IsolateKilledError, IsolatePool
+from subiso._kernel import attendant as attendants
+from subiso._kernel import node as nodes
 from subiso._kernel.mailbox import Mailbox
 from subiso.crew import Crew
 from subiso.members import Member
@@ -18,24 +21,33 @@ class Tear:
 
     def __init__(self, monkeypatch, owner, name, after=False):
         self.happened = False
+        self._over = threading.Event()
         original = getattr(owner, name)
 
         def torn(*args, **kwargs):
             if self.happened or threading.current_thread() is not threading.main_thread():
                 return original(*args, **kwargs)
             self.happened = True
+            self._over.set()
             if after:
                 original(*args, **kwargs)
             raise KeyboardInterrupt
 
         monkeypatch.setattr(owner, name, torn)
-        pump = Mailbox.pump
+        self._hold_the_attendant(monkeypatch)
 
-        def pump_in_main(mailbox):
-            """Leave all answers to main until that has happened: else the attendant may take every one of them."""
-            return (self.happened or threading.current_thread() is threading.main_thread()) and pump(mailbox)
+    def _hold_the_attendant(self, monkeypatch):
+        """Leave all answers to main until that has happened: else the attendant may take every one of them."""
+        held, attend = threading.Event(), Mailbox.attend
 
-        monkeypatch.setattr(Mailbox, "pump", pump_in_main)
+        def attend_later(mailbox, *args):
+            held.set()
+            self._over.wait(LONG)
+            return attend(mailbox, *args)
+
+        monkeypatch.setattr(Mailbox, "attend", attend_later)
+        attendants.of(nodes.current()).call_at(monotonic(), lambda: None)  # so that it begins to wait anew
+        assert held.wait(LONG)
 
 
 @pytest.mark.parametrize("after", [False, True])
