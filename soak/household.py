@@ -203,10 +203,12 @@ class Memory:
 
     The median of the last third is compared with that of the first third after the warm-up. Growth is allowed for
     interpreters that were made in between (what they loaded is never given back, see docs/explanation/limits.md), for
-    each isolate as much as recycling is known to lose, and some for the allocator.
+    each isolate as much as recycling is known to lose, and some for the allocator: the heap of each interpreter grows
+    to the most that anything needed which was done in it.
     """
 
     SLACK = 10 << 20
+    PER_HEAP = 2 << 20
     PER_ISOLATE = 1300
     PER_INTERPRETER = 7 << 20
 
@@ -225,7 +227,11 @@ class Memory:
         third = len(self.samples) // 3
         if third < 5:
             return 0, self.SLACK
+        heaps = 1 + sum(berth.state != nurseries.GONE for berth in nursery()._berths)
         parts = self.samples[:third], self.samples[-third:]
         first, last = ([sorted(column)[third // 2] for column in zip(*part, strict=True)] for part in parts)
         grown, isolates, interpreters = (after - before for before, after in zip(first, last, strict=True))
-        return grown, self.SLACK + isolates * self.PER_ISOLATE + interpreters * self.PER_INTERPRETER
+        return (
+            grown,
+            self.SLACK + heaps * self.PER_HEAP + isolates * self.PER_ISOLATE + interpreters * self.PER_INTERPRETER,
+        )
