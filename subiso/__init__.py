@@ -13,7 +13,8 @@ The map of the package, from policy down to mechanism; imports point downwards o
     members  tasks              a pool's workers, its tasks
         alarms  statistics          its deadlines; its figures
     groups                      isolates that end together
-    isolate  programs  settings starting isolates, and the handles on them; how many there may be
+    isolate  programs  settings the handles on isolates; other programs in them; how many there may be
+        starting                    how they are started
     acting  workers             the inside of an actor's isolate, and of a worker's
     streams  buffers            generators in isolates; memory that is handed over
     listening   futures         handlers of ports; results

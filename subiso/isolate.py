@@ -1,9 +1,7 @@
 """Isolates: functions that run in an interpreter of their own."""
 
-import _pickle
-
-from subiso import carriers, entry, messages, sending
-from subiso._kernel import control, output, protocol, setting, waiting
+from subiso import messages, sending, starting
+from subiso._kernel import control, protocol, waiting
 from subiso._kernel import node as nodes
 from subiso._kernel.arena import ABANDONED, Arena, serial_of, slot_of
 from subiso._kernel.extensions import check_policy
@@ -12,7 +10,7 @@ from subiso._kernel.interrupt import unwind
 from subiso._kernel.waitables import Waitable
 from subiso._typing import overload
 from subiso.capabilities import Capability
-from subiso.errors import IsolateSpawnError, SendError
+from subiso.errors import SendError
 from subiso.futures import IsolateFuture
 from subiso.sending import SendPort, check_timeout
 
@@ -155,8 +153,8 @@ class Isolate:
                 _check_port(option, port)
         check_policy(extensions)
         node = nodes.current()
-        call = _encode_call(entry, args, bool(carrying))
-        slot, number, name = _lease(node, name, fresh or extensions is not None)
+        call = starting.encode_call(entry, args, bool(carrying))
+        slot, number, name = starting.lease(node, name, fresh or extensions is not None)
         try:
             isolate = Isolate._of(slot, number, name, *node.arena.capabilities(slot))
             prepared = paused or not errors_are_fatal or on_exit is not None or on_error is not None
@@ -164,7 +162,7 @@ class Isolate:
                 isolate._prepare(paused, on_exit, on_error, errors_are_fatal)
             given = [port for port in (on_exit, on_error) if port]
             told = {"on_exit": on_exit, "on_error": on_error, "group": group, "extensions": extensions}
-            _start(node, slot, number, call, given, name=name, prepared=prepared, **told)
+            starting.start(node, slot, number, call, given, name=name, prepared=prepared, **told)
         except BaseException:
             node.withdraw(slot, number)
             raise
@@ -271,12 +269,12 @@ class Isolate:
         _refuse_options("run", unknown)
         check_timeout(timeout)
         node = nodes.current()
-        call = _encode_call(fn, args)
-        slot, number, name = _lease(node, name, fresh=False)
+        call = starting.encode_call(fn, args)
+        slot, number, name = starting.lease(node, name, fresh=False)
         future: IsolateFuture[Any] | None = None
         try:
             future = IsolateFuture(node, name)
-            _start(node, slot, number, call, [], name=name, reply_to=future._inbox.address)
+            starting.start(node, slot, number, call, [], name=name, reply_to=future._inbox.address)
         except BaseException:
             node.withdraw(slot, number)
             if future is not None:
@@ -647,70 +645,3 @@ def _refuse_options(call: str, unknown: "Mapping[str, object]") -> None:
             f"Isolate.{call} has no option {', '.join(map(repr, unknown))}; give a function its keyword arguments "
             "with functools.partial"
         )
-
-
-def _encode_call(
-    function: "Callable[..., Any]", args: "tuple[Any, ...]", carrying: bool = True
-) -> "tuple[int, bytes, Sequence[memoryview], Sequence[Any]]":
-    """Encode what is to be called, and check it as far as that can be done here.
-
-    Raises:
-        TypeError: it cannot be called, or not with so many arguments.
-        SendError: something in it cannot be sent.
-    """
-    if not callable(function):
-        raise TypeError(f"an isolate runs a function, not {function!r}")
-    code = getattr(function, "__code__", None)
-    if code is not None and (code.co_argcount != len(args) or code.co_kwonlyargcount or code.co_flags & 0x0C):
-        import inspect
-
-        inspect.signature(function).bind(*args)
-    return messages.encode_call(carriers.load(function) if carrying else function, args)
-
-
-def _lease(node: "Node", name: str | None, fresh: bool) -> tuple[int, int, str]:
-    """Have an interpreter lent to a new isolate: its slot, the isolate's number and name."""
-    if name is not None and not isinstance(name, str):
-        raise TypeError(f"name must be a str, not {name!r}")
-    fresh = fresh or setting.is_confined()
-    try:
-        if node.slot == nodes.MAIN:
-            from subiso._kernel import nursery
-
-            slot, number = nursery.lease(name, fresh)
-        else:
-            slot, number = _lease_from_main(node, name, fresh)
-    except (RuntimeError, OSError, MemoryError) as error:
-        raise IsolateSpawnError(f"the isolate cannot be started: {error}") from None
-    return slot, number, name or f"isolate-{number}"
-
-
-def _lease_from_main(node: "Node", name: str | None, fresh: bool) -> tuple[int, int]:
-    """Ask main's broker. It answers even while main's own code is busy."""
-    inbox = node.mailbox.open_reply()
-    try:
-        node.tell(nodes.MAIN, nodes.LEASE, 0, inbox.address, name, fresh)
-        insist(node.mailbox.wait, [inbox], lambda: inbox.messages)  # what is lent must be used or given back
-        answer = _pickle.loads(inbox.messages.popleft()[1])
-    finally:
-        insist(node.mailbox.close, inbox)
-    if isinstance(answer, tuple):
-        return answer
-    raise RuntimeError(answer)
-
-
-def _start(
-    node: "Node",
-    slot: int,
-    number: int,
-    call: "tuple[int, bytes, Sequence[memoryview], Sequence[Any]]",
-    given: list[SendPort],
-    *,
-    name: str,
-    **options: "Any",
-) -> None:
-    """Send the job to the interpreter that was lent."""
-    kind, body, buffers, carried = call
-    sending.grant(node, [*carried, *given], slot, number)
-    job = entry.pack((kind, body), name=name, forward=output.is_wanted(node), **options)
-    node.mailbox.send_message(nodes.jobs_of(slot), protocol.PICKLE, job, buffers)

@@ -9,6 +9,7 @@ Where main merely waits, which is nearly always, nothing is torn and nothing of 
 """
 
 import functools
+import sys
 import threading
 from _thread import get_ident
 from time import monotonic
@@ -20,6 +21,7 @@ from subiso.errors import IsolateKilledError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import CodeType
     from typing import Concatenate
 
     from subiso.crew import Crew
@@ -35,7 +37,8 @@ def mended[**P, R](method: "Callable[Concatenate[Crew, P], R]") -> "Callable[Con
         except Exception:
             raise
         except BaseException:
-            if crew.node.slot == nodes.MAIN and threading.current_thread() is threading.main_thread():
+            in_main = crew.node.slot == nodes.MAIN and threading.current_thread() is threading.main_thread()
+            if in_main and not _is_nested(whole.__code__, crew):
                 unborn = [
                     member for member in [*crew.members] if member.isolate is None and member.maker == get_ident()
                 ]
@@ -44,6 +47,16 @@ def mended[**P, R](method: "Callable[Concatenate[Crew, P], R]") -> "Callable[Con
 
     functools.update_wrapper(whole, method)
     return whole
+
+
+def _is_nested(wrapper: "CodeType", crew: "Crew") -> bool:
+    """Return whether such a method of the crew has called this one: that is torn as well, and sees to it."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        if frame.f_code is wrapper and frame.f_locals["crew"] is crew:
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
 
 
 def _mend(crew: "Crew", unborn: "list[Member]") -> None:

@@ -29,6 +29,7 @@ LAYERS = [
     {"subiso.lines", "subiso.members", "subiso.queues", "subiso.tasks", "subiso.alarms", "subiso.statistics"},
     {"subiso.groups"},
     {"subiso.isolate", "subiso.programs", "subiso.settings"},
+    {"subiso.starting"},
     {"subiso.acting", "subiso.buffers", "subiso.streams", "subiso.workers"},
     {"subiso.listening", "subiso.futures", "subiso.uncaught"},
     {"subiso.requests", "subiso.responses", "subiso.registry"},

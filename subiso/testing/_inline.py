@@ -4,7 +4,7 @@ import itertools
 from contextlib import ExitStack, contextmanager
 from unittest import mock
 
-from subiso import entry, isolate, sending, streams, supervisor
+from subiso import entry, isolate, sending, starting, streams, supervisor
 from subiso._kernel import node as nodes
 from subiso._kernel import semaphore
 from subiso._kernel.arena import NOBODY
@@ -68,7 +68,7 @@ def _run(
 ) -> "_work.InlineFuture[Any]":
     isolate._refuse_options("run", unknown)
     check_timeout(timeout)
-    kind, body, buffers, _ = isolate._encode_call(fn, args)
+    kind, body, buffers, _ = starting.encode_call(fn, args)
     if timeout == 0:
         future: _work.InlineFuture[Any] = _work.InlineFuture()
         future._settle(None, IsolateTimeoutError("the work took longer than it was allowed to, and was killed"))
@@ -99,7 +99,7 @@ def _spawn(
     if paused:
         raise RuntimeError("an isolate that is run inline cannot be started paused")
     node = nodes.current()
-    kind, body, buffers, carried = isolate._encode_call(entry_function, args)
+    kind, body, buffers, carried = starting.encode_call(entry_function, args)
     given = [port for port in (on_exit, on_error) if port is not None]
     sending.grant(node, [*carried, *given], *NOBODY)  # who has ended by the time when anybody asks
     name = name or f"inline-{next(_numbers)}"
