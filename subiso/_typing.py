@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from typing import TypeVar
     from typing import overload as overload
 
+    R = TypeVar("R")
     T_co = TypeVar("T_co", covariant=True)
 else:
-    T_co = object()
+    R = T_co = object()
 
     class Generic:
         """The base of a class with type parameters."""

@@ -11,6 +11,7 @@ from subiso._kernel import parcels, protocol, waiting
 from subiso._kernel.insisting import insist
 from subiso._kernel.interrupt import unwind
 from subiso._kernel.waitables import Waitable
+from subiso._typing import R
 from subiso.errors import IsolateKilledError, IsolateTimeoutError, SendError
 
 TYPE_CHECKING = False
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _CANCELLED, _FINISHED = "CANCELLED_AND_NOTIFIED", "FINISHED"
 
 
-class IsolateFuture[R](Future[R]):
+class IsolateFuture(Future[R]):
     """What an isolate will return: a `concurrent.futures.Future` that can also be awaited, on asyncio and trio.
 
     Awaiting it in a task that is cancelled cancels the work.
@@ -142,7 +143,7 @@ class IsolateFuture[R](Future[R]):
             self._forget()
         return True
 
-    def result(self, timeout: float | None = None) -> R:
+    def result(self, timeout: float | None = None) -> "R":
         """Return what the function returned, waiting for it if need be.
 
         Args:
@@ -175,7 +176,7 @@ class IsolateFuture[R](Future[R]):
     def __await__(self) -> "Generator[Any, Any, R]":
         return self._await().__await__()
 
-    async def _await(self) -> R:
+    async def _await(self) -> "R":
         try:
             await waiting.wait(self._node.mailbox, [self._done], self.done)
         except BaseException:

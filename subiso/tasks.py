@@ -9,6 +9,7 @@ from subiso import carriers, failures, messages
 from subiso._kernel import protocol
 from subiso._kernel.waitables import Waitable
 from subiso._pickling import references
+from subiso._typing import R
 from subiso.errors import IsolateTimeoutError, SendError
 from subiso.futures import IsolateFuture
 
@@ -61,7 +62,7 @@ def encode(function: "Callable[..., Any]", args: "tuple[Any, ...]", keywords: "d
         raise
 
 
-class TaskFuture[R](IsolateFuture[R]):
+class TaskFuture(IsolateFuture[R]):
     """The future of a pool's task.
 
     The pool's crew gives it its worker, under its lock; everything else of it may be called by any thread.
