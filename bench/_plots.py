@@ -106,7 +106,7 @@ def panels(figure: Figure, question: Question, results: "Results") -> None:
             axes.set_yticks([])
     # fractions of the width: names are as wide as the longest of them
     left = 0.012 * max(len(name) for order in orders for name in order) * 0.87 + 0.03
-    figure.subplots_adjust(left=left, right=0.96, bottom=0.04, wspace=0.25 if together else left * 2.9)
+    figure.subplots_adjust(left=left, right=0.96, bottom=0.04, wspace=0.25 if together else left * 3.7)
 
 
 def order_of(question: Question, results: "Results", panel: Panel) -> list[str]:

@@ -184,7 +184,7 @@ METHOD = """## How it is measured
   own; ratios travel better, but not everywhere: waking a thread costs between 5 and 50 µs, depending on the machine
   and on how deeply its processors sleep, and that is most of a Pipe's echo.
 
-`python -m bench` measures all of this in about 20 minutes (`--quick` only sees whether everything works), `python -m
+`python -m bench` measures all of this in about 30 minutes (`--quick` only sees whether everything works), `python -m
 bench echo pool` two of the questions, `--python python3.13` on another Python. `python -m bench report` writes this
 page again from `bench/results`.""".splitlines()
 
