@@ -74,8 +74,8 @@ def _paced(every: All) -> str:
 def _queue(every: All) -> str:
     return (
         "the standard library's queue sleeps 10 ms between looks, so an echo through it takes 10 to 20 ms; it took "
-        f"{shown(every, 'echo', 'interpreters.Queue', SMALL, 'p50', 'µs')}, a thousandth of which is less than the time of "
-        "two messages in pure Python, each encoded, written, found, read and decoded "
+        f"{shown(every, 'echo', 'interpreters.Queue', SMALL, 'p50', 'µs')}, a thousandth of which is less than two "
+        "messages take in pure Python, each encoded, written, found, read and decoded "
         f"({shown(every, 'echo', 'subiso', SMALL, 'p50', 'µs')} together)"
     )
 
