@@ -148,6 +148,17 @@ def test_opponents_take_turns(question, monkeypatch):
     assert results.values("b", "x", "p50") == [2, 4, 9]
 
 
+@pytest.mark.skipif(sys.version_info[:2] != (3, 14), reason="that the scripts work is seen once, on one Python")
+@pytest.mark.parametrize(
+    ("question", "opponent"),
+    [(name, opponent) for name in _harness.QUESTIONS for opponent in _harness.load(name).opponents],
+)
+def test_every_measurement_works(question, opponent):
+    """Whoever is measured gives figures, or says that it is not there."""
+    outcome = _harness._measure_apart(question, opponent, _harness.Effort(quick=True))
+    assert "missing" in outcome or outcome.get("cases"), outcome.get("failed")
+
+
 def test_a_quick_run_has_one_round(question, monkeypatch):
     """Quickly, everybody is measured once, and the results say so."""
     monkeypatch.setattr(_harness, "_measure_apart", lambda *_: {"cases": {}})
