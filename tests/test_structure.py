@@ -178,3 +178,36 @@ def test_the_version():
     except importlib.metadata.PackageNotFoundError:
         pytest.skip("the package is not installed here")
     assert subiso.__version__ == installed
+
+
+def test_threads_in_main_import_nothing(script):
+    """They would wait for ever where a Ctrl-C in the middle of main's own import has left the import lock held."""
+    program = script(
+        """
+        import builtins, sys, threading
+        from subiso import Isolate, ReceivePort
+
+        found, original = [], builtins.__import__
+
+        def note(name, globals=None, locals=None, fromlist=(), level=0):
+            if threading.current_thread().name.startswith("subiso") and not level:
+                module = sys.modules.get(name)
+                if module is None or any(not hasattr(module, one) for one in fromlist or ()):
+                    found.append((threading.current_thread().name, name, fromlist))
+            return original(name, globals, locals, fromlist, level)
+
+        def wait(port):
+            port.send(None)
+            ReceivePort(end_with_senders=False).receive()
+
+        builtins.__import__ = note
+        assert Isolate.run(int).result(20) == 0
+        with ReceivePort() as port:
+            isolate = Isolate.spawn(wait, port.send_port, fresh=True)
+            port.receive(20)
+            isolate.kill()
+            assert isolate.join(20)
+        print(found)
+        """
+    )
+    assert program.out == "[]\n", program.out + program.err

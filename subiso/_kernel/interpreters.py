@@ -66,10 +66,16 @@ else:
         return _Interpreter()
 
 
-# Before 3.14, several interpreters that import these for the first time at once abort the process.
-IMPORT_IN_MAIN_FIRST: tuple[str, ...] = (
-    () if sys.version_info >= (3, 14) else ("_datetime", "_decimal", "_ctypes", "_uuid", "_zoneinfo", "_elementtree")
-)
+# What `create` uses, so that threads which make interpreters import nothing: where Ctrl-C has come in the middle of an
+# import by main's first thread, and the program goes on, CPython may hold the import lock for ever. And before 3.14,
+# several interpreters that import modules in C for the first time at once abort the process.
+if sys.version_info >= (3, 14):
+    IMPORT_IN_MAIN_FIRST = ("concurrent.interpreters",)
+else:
+    IMPORT_IN_MAIN_FIRST = (
+        "interpreters_backport.interpreters" if sys.version_info >= (3, 13) else "_xxsubinterpreters",
+        *("_datetime", "_decimal", "_ctypes", "_uuid", "_zoneinfo", "_elementtree"),
+    )
 
 # Whether a process in which isolates have lived may abort in its finalization, so that it must end without one.
 EXIT_NEEDS_HELP = sys.version_info < (3, 13)
