@@ -179,7 +179,7 @@ class Soak:
                 said = now
                 self.say()
                 self.write("died")  # as the record will have it, should it come to that
-        grown, allowed = self.memory.growth()
+        grown, allowed = self.memory.growth(1 + len(nursery()._berths))
         self.say()
         self.watchdog.feed()
         self.household.check(deep=True)

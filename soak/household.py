@@ -222,12 +222,11 @@ class Memory:
         self.samples.append((now, isolates, interpreters))
         return now
 
-    def growth(self) -> tuple[int, int]:
-        """Return by how much it has grown, and by how much it may have."""
+    def growth(self, heaps: int) -> tuple[int, int]:
+        """Return by how much it has grown, and by how much it may have, with so many interpreters."""
         third = len(self.samples) // 3
         if third < 5:
             return 0, self.SLACK
-        heaps = 1 + sum(berth.state != nurseries.GONE for berth in nursery()._berths)
         parts = self.samples[:third], self.samples[-third:]
         first, last = ([sorted(column)[third // 2] for column in zip(*part, strict=True)] for part in parts)
         grown, isolates, interpreters = (after - before for before, after in zip(first, last, strict=True))

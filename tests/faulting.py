@@ -424,6 +424,8 @@ def look() -> Left:
     live = sum(berth.state == nurseries.IDLE for berth in nursery._berths)
     for kind, for_each in (("anon_inode:[eventfd]", 1), ("pipe", 2)):
         descriptors[kind] -= for_each * len(nursery._berths)
+    # Ears are made when somebody first blocks, or first waits in an event loop: two for each interpreter at most.
+    descriptors["anon_inode:[eventpoll]"] = max(descriptors["anon_inode:[eventpoll]"] - 2 * len(nursery._berths) - 2, 0)
     native = len(os.listdir("/proc/self/task")) - len(threads) - 2 * live
     return Left(frozenset(node.mailbox.inboxes), frozenset(one.name for one in threads), descriptors, native)
 

@@ -183,14 +183,14 @@ def test_long_records_one_after_the_other(arena, other, size):
     """A segment is used again and again, as long as the reader keeps up; short records then bring the stream home."""
     before = descriptors()
     writer, receiver = Writer(arena, SENDER, RECEIVER), Receiver(other)
-    seen = set()
+    seen, taken = set(), set()
     for number in range(100):
         record = protocol.BYTES, number.to_bytes(4) * (size // 4)
         writer.write(record[0], receiver.inbox.address, record[1])
         assert receiver.read() == [record]
         seen.add(writer._segment.descriptor)
-        assert descriptors() == before + 1
-    assert len(seen) == 1
+        taken.add(descriptors())
+    assert (len(seen), len(taken)) == (1, 1)
     for _ in range(size // 1000 + 300):
         writer.write(protocol.BYTES, receiver.inbox.address, bytes(1000))
         assert receiver.read() == [(protocol.BYTES, bytes(1000))]

@@ -84,12 +84,12 @@ def test_memory_that_grows_is_noticed(part):
     def judge(sizes, interpreters=lambda number: 0):
         memory = household.Memory()
         memory.samples = [(size, number * 10, interpreters(number)) for number, size in enumerate(sizes)]
-        grown, allowed = memory.growth()
+        grown, allowed = memory.growth(10)
         return grown <= allowed
 
     noise = random.Random(1)
     assert judge([400_000_000 + noise.randrange(30_000_000) for _ in range(300)])
-    assert not judge([400_000_000 + number * 100_000 + noise.randrange(5_000_000) for number in range(300)])
+    assert not judge([400_000_000 + number * 300_000 + noise.randrange(5_000_000) for number in range(300)])
     assert judge([400_000_000 + number * 200_000 for number in range(300)], lambda number: number // 10)
 
 
