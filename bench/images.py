@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench import _workloads
 from bench._figures import Results
-from bench._harness import Effort, Question
+from bench._harness import Effort, Question, need
 
 COUNT = 48
 
@@ -24,6 +24,7 @@ question = Question(
 @cache
 def images(count: int) -> list[str]:
     """Write images, the same each time, and return their paths."""
+    need("PIL")
     from PIL import Image
 
     folder = Path(tempfile.gettempdir()) / "subiso-bench-images"
