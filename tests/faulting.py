@@ -8,6 +8,7 @@ replaced when it crashes, hangs or does not come clean.
 
 import argparse
 import asyncio
+import contextlib
 import faulthandler
 import functools
 import gc
@@ -714,6 +715,7 @@ class Process:
 
     def close(self) -> int:
         if self.process.stdin:
+            with contextlib.suppress(BrokenPipeError):  # it has not read all of its trials
             self.process.stdin.close()
         code = self.process.wait()
         self.told.close()
