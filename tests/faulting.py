@@ -716,7 +716,7 @@ class Process:
     def close(self) -> int:
         if self.process.stdin:
             with contextlib.suppress(BrokenPipeError):  # it has not read all of its trials
-            self.process.stdin.close()
+                self.process.stdin.close()
         code = self.process.wait()
         self.told.close()
         self.errors.close()
