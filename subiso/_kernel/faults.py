@@ -248,8 +248,8 @@ def obey(descriptor: int, is_main: bool = False) -> None:
 
 
 def _read() -> "tuple[dict[str, tuple[str, bool | None]], int, int, int]":
-    length = int.from_bytes(os.pread(_plan, 8, 0), "little")
-    return _pickle.loads(os.pread(_plan, length, 8))  # type: ignore[no-any-return]
+    plan = os.pread(_plan, _MET, 0)  # in one step: it may be replaced meanwhile
+    return _pickle.loads(plan[8 : 8 + int.from_bytes(plan[:8], "little")])  # type: ignore[no-any-return]
 
 
 def _replace(points: "Iterable[str]") -> None:
