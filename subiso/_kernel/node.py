@@ -80,7 +80,7 @@ class Node:
 
     def renew(self) -> None:
         """Be the node of the next isolate."""
-        self.forget()
+        self.forget()  # what destructors have made since then, that ran as the last one was scrubbed away
         self.gate = Gate()
         self.listeners = Listeners()
         self.mailbox.rest()

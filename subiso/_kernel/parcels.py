@@ -58,7 +58,7 @@ def pack(kind: int, body: bytes, buffers: "Sequence[memoryview | Region]") -> by
             else:
                 places += length, 0
                 rest.append(part)
-        size = sum(map(_padded, rest))
+        size = sum(_padded(_length(part)) for part in rest)
         if size > _INLINE:
             region = _filled(rest, size)
             address = region.leave()
@@ -87,16 +87,16 @@ def _filled(parts: "list[bytes | memoryview]", size: int) -> "Region":
 def _lay_out(parts: "list[bytes | memoryview]", memory: "Any") -> None:
     start = 0
     for part in parts:
-        memory[start : start + _length(part)] = part
-        start += _padded(part)
+        length = _length(part)
+        memory[start : start + length] = part
+        start += _padded(length)
 
 
 def _length(part: "Part") -> int:
     return len(part) if isinstance(part, bytes) else part.nbytes
 
 
-def _padded(part: "Part | int") -> int:
-    length = part if isinstance(part, int) else _length(part)
+def _padded(length: int) -> int:
     return length + _ALIGNMENT - 1 & -_ALIGNMENT
 
 
