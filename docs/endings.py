@@ -18,7 +18,8 @@ Programs with isolates, ended many times over in each of these ways by `tests/en
 instant between the program's first line and the end that it would have come to by itself. A failure would be a program
 that has not ended after 30 seconds, a crash, a complaint of CPython's, or an exit code that the program could not have
 had. The time is that from the signal, or from the program's last line, to the end of the process, on two processors
-that were busy with other things as well.
+that were busy with other things as well. `asyncio.run` may end with 1, for a `CancelledError`: it forgets a Ctrl-C that
+comes before it has begun.
 
 This page is written by a command (`docs/endings.py`), not by hand.
 

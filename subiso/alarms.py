@@ -1,10 +1,10 @@
 """One alarm for many deadlines."""
 
-from _thread import allocate_lock
 from math import inf
 from weakref import WeakMethod
 
 from subiso._kernel import attendant as attendants
+from subiso._kernel import locks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class Alarm:
         self._node = node
         self._method = WeakMethod(method)
         self._next = inf
-        self._lock = allocate_lock()
+        self._lock = locks.Lock()
 
     def set(self, deadline: float) -> None:
         """See that the alarm goes off at a time of the monotonic clock, or before."""

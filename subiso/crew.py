@@ -11,7 +11,6 @@ Races, and what closes them
 """
 
 import logging
-import threading
 from _thread import get_ident
 from itertools import count
 from math import inf
@@ -19,8 +18,8 @@ from time import monotonic
 
 from subiso import alarms, failures, messages, statistics
 from subiso._kernel import attendant as attendants
+from subiso._kernel import locks, parcels, protocol
 from subiso._kernel import node as nodes
-from subiso._kernel import parcels, protocol
 from subiso._kernel.interrupt import unwind
 from subiso._kernel.waitables import Waitable
 from subiso.errors import BrokenIsolatePool, IsolateKilledError
@@ -68,7 +67,7 @@ class Crew:
         self._idle: list[Member] = []  # the one used last is used first: the others may time out
         self._starting = 0
         self._queue = WorkQueue()
-        self._lock = threading.RLock()  # again in one thread: a map that is garbage may be closed anywhere
+        self._lock = locks.RLock()  # again in one thread: a map that is garbage may be closed anywhere
         self._numbers = count(1)
         self._alarm = alarms.Alarm(self.node, self._look_at_clock)
         self._handling: set[int] = set()  # the threads that are in the middle of `_on_event`

@@ -7,12 +7,11 @@ is busy. Where the body runs in an event loop it is cancelled, too (`_AsyncioBod
 
 import concurrent.futures
 import sys
-import threading
 
 from subiso import failures, messages
 from subiso._kernel import attendant as attendants
+from subiso._kernel import locks, parcels, protocol, waiting
 from subiso._kernel import node as nodes
-from subiso._kernel import parcels, protocol, waiting
 from subiso._kernel.interrupt import IsolateKilled, unwind
 from subiso._kernel.waitables import Waitable
 from subiso._typing import overload
@@ -53,7 +52,7 @@ class IsolateGroup:
         self.name = name
         self._node = nodes.current()
         self._inbox: Inbox
-        self._lock = threading.RLock()  # reentrant: building an error runs its class's code
+        self._lock = locks.RLock()  # reentrant: building an error runs its class's code
         self._changed = Waitable()
         self._starting = 0
         self._living: dict[tuple[int, int], Callable[[], object]] = {}  # by slot and number: how to stop it

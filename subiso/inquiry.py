@@ -10,10 +10,10 @@ import faulthandler
 import os
 import re
 import signal
-import threading
 import traceback
 from time import monotonic, sleep
 
+from subiso._kernel import locks
 from subiso._kernel import node as nodes
 from subiso.sending import check_timeout
 
@@ -25,7 +25,7 @@ _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _FRAME = re.compile(r'  File "(.*)", line (\d+|\?\?\?) in (.*)')
 _LOOK = 0.002  # seconds between two looks at what has been written
 
-_lock = threading.Lock()  # one thread is asked at a time: all write to the same file
+_lock = locks.Lock()  # one thread is asked at a time: all write to the same file
 _descriptor: int | None = None
 
 

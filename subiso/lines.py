@@ -3,12 +3,11 @@
 import functools
 import inspect
 import logging
-import threading
 from collections import deque
 
 from subiso import acting, carriers, failures, messages
+from subiso._kernel import locks, parcels, protocol
 from subiso._kernel import node as nodes
-from subiso._kernel import parcels, protocol
 from subiso._kernel.insisting import insist
 from subiso._kernel.interrupt import unwind
 from subiso._kernel.waitables import Inbox, Waitable
@@ -93,7 +92,7 @@ class Line:
         self.isolate: Isolate | None = None
         self._port: SendPort | None = None
         self._waiting: deque[tuple[ActorFuture[Any] | None, Encoded]] = deque()
-        self._lock = threading.RLock()
+        self._lock = locks.RLock()
         self._error: BaseException | None = None  # why there is nobody, for good
         self._hello: Callable[[], None] | None = None  # takes in what the present isolate says of itself
         self._number = 0  # of starts

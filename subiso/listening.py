@@ -9,8 +9,8 @@ import inspect
 import sys
 import threading
 
+from subiso._kernel import locks, waiting
 from subiso._kernel import node as nodes
-from subiso._kernel import waiting
 from subiso._kernel.interrupt import unwind
 from subiso._kernel.waitables import Waitable
 from subiso.errors import NoSendersError, PortClosedError, PortEmpty
@@ -151,7 +151,7 @@ class _Dispatcher:
         self._node = node
         self._subscriptions: list[Subscription] = []
         self.change = Waitable()
-        self._lock = threading.Lock()
+        self._lock = locks.Lock()
         self._thread: threading.Thread | None = None
 
     def add(self, subscription: Subscription) -> None:

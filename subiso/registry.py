@@ -5,9 +5,8 @@ code is busy. (Flutter: ``IsolateNameServer``; the tags are those of ``Registry`
 """
 
 import _pickle
-import threading
 
-from subiso._kernel import asking
+from subiso._kernel import asking, locks
 from subiso._kernel import node as nodes
 from subiso._kernel.arena import REGISTRY
 from subiso.errors import PortClosedError
@@ -139,7 +138,7 @@ class _Registry:
         self._node = node
         self._entries: dict[str, _Entry] = {}  # in the order of registration
         self._sweep_at = 64  # how many entries make it worth while to look for closed ports among them
-        self.lock = threading.Lock()
+        self.lock = locks.Lock()
 
     def register(self, asker: tuple[int, int], name: str, tags: tuple[str, ...], address: int, flags: int) -> bool:
         self._sweep()

@@ -2,11 +2,11 @@
 
 import contextlib
 import inspect
-import threading
 import weakref
 from time import monotonic
 
 from subiso._kernel import attendant as attendants
+from subiso._kernel import locks
 from subiso._kernel import node as nodes
 from subiso._typing import overload
 from subiso.errors import NoSendersError, PortClosedError, PortEmpty, SendError
@@ -103,7 +103,7 @@ class SingleResponseChannel[T]:
     def __init__(self, type: "type[T] | Any" = object, *, timeout: float | None = None) -> None:
         check_timeout(timeout)
         self._port: ReceivePort[T] = ReceivePort(type)
-        self._lock = threading.Lock()
+        self._lock = locks.Lock()
         self._outcome: tuple[Any, BaseException | None] | None = None
         if timeout is not None:
             time_out = weakref.WeakMethod(self._time_out)  # a long limit does not keep the channel

@@ -6,8 +6,8 @@ from collections import deque
 from math import inf
 from time import monotonic
 
+from subiso._kernel import locks, waiting
 from subiso._kernel import node as nodes
-from subiso._kernel import waiting
 from subiso._kernel.interrupt import IsolateKilled, unwind
 from subiso._kernel.waitables import Waitable
 from subiso.actors import Actor
@@ -83,7 +83,7 @@ class Supervisor:
         self._restarts: deque[float] = deque()  # when they were, as far as they count
         self._changed = Waitable()
         self._above: Waitable | None = None  # who wants to know when it has ended
-        self._lock = threading.RLock()
+        self._lock = locks.RLock()
         self._thread: threading.Thread | None = None
         self._running = self._stopping = False
 

@@ -1,5 +1,6 @@
 """Mailboxes: what is sent arrives, waiting threads are woken, ends are noticed. Two of them, in one interpreter."""
 
+import errno
 import os
 import threading
 from time import monotonic
@@ -278,3 +279,31 @@ def test_the_next_interpreter_in_a_slot_goes_on(mailboxes):
     here.settle()
     assert list(inbox.messages) == [(protocol.BYTES, b"back")]
     successor.park()
+
+
+def test_no_descriptor_to_listen_with(mailboxes, monkeypatch):
+    """Who waits looks again after a short while, and listens as soon as there is a descriptor."""
+    one, two = mailboxes
+    tried = []
+
+    class Refused:
+        def __init__(self, descriptor):
+            tried.append(descriptor)
+            if len(tried) == 1:
+                go_on.wait(LONG)
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    go_on = threading.Event()
+    monkeypatch.setattr(doorbell, "Ear", Refused)
+    inbox = two.open()
+    taker = Taker(two, inbox, 2)
+    until(lambda: tried)
+    one.send(inbox.address, protocol.BYTES, b"1")
+    go_on.set()
+    until(lambda: taker.taken)
+    until(lambda: len(tried) > 1)
+    monkeypatch.undo()
+    until(lambda: two._ear is not None)
+    one.send(inbox.address, protocol.BYTES, b"2")
+    taker.join(LONG)
+    assert [body for _, body in taker.taken] == [b"1", b"2"]

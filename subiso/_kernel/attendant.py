@@ -6,6 +6,7 @@ import itertools
 import threading
 from time import monotonic, sleep
 
+from subiso._kernel import locks
 from subiso._kernel.insisting import report
 from subiso._kernel.naming import name_thread
 from subiso._kernel.node import Node
@@ -28,7 +29,7 @@ class Attendant:
         self._stopped = False
         self._deadlines: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
-        self._lock = threading.Lock()
+        self._lock = locks.Lock()
         self._thread = threading.Thread(target=self._attend, name="subiso-attendant", daemon=daemon)
         self._thread.start()
 

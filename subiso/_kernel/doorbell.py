@@ -5,6 +5,7 @@ Every operation is one system call on a plain descriptor, so that any interprete
 
 import os
 import select
+from time import sleep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,3 +108,13 @@ class Ear:
     def close(self) -> None:
         """Hear nothing more."""
         self._poll.close()
+
+
+class Deaf:
+    """Stands in for an ear while there is no descriptor for one: whoever waits looks again after a short while."""
+
+    PAUSE = 0.002  # seconds
+
+    def wait(self, timeout: float | None) -> None:
+        """Block for a short while, ``timeout`` seconds at most."""
+        sleep(self.PAUSE if timeout is None else min(timeout, self.PAUSE))

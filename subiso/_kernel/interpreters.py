@@ -99,6 +99,9 @@ GIL, and the process aborts."""
 SIGNALS_DELIVER_EXCEPTIONS = sys.version_info >= (3, 15)
 """Whether a call into C that a signal interrupts raises an asynchronous exception, in isolates too."""
 
+WITH_CAN_BE_TORN = (3, 14) <= sys.version_info < (3, 15)
+"""Whether what a signal's handler raises may come after ``with`` has taken a lock and before its block begins."""
+
 REFUSING_STDLIB: frozenset[str] = frozenset({"_curses", "_curses_panel", "_tkinter"})
 """The standard library's extension modules that cannot be loaded under a GIL of their own."""
 

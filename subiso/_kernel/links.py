@@ -21,11 +21,10 @@ each time it is read, and not in an endless loop or in gigabytes.
 
 import mmap
 import os
-from _thread import allocate_lock
 from math import inf
 from time import monotonic_ns as now
 
-from subiso._kernel import arena, doorbell, protocol
+from subiso._kernel import arena, doorbell, locks, protocol
 from subiso._kernel.arena import Arena, DamagedError, map_file, memory_file
 from subiso._kernel.insisting import report
 
@@ -82,7 +81,7 @@ class Writer:
         self._published, self._flags = shared.words, shared.memory
         self._start = Arena.ring(sender, receiver) + _CONTROL
         self._control = Arena.ring(sender, receiver) >> 3
-        self._lock = allocate_lock()
+        self._lock = locks.Lock()
         self._dirty = Arena.dirty(receiver) + sender
         self._sleeping = Arena.home(receiver) + arena.SLEEPING
         words, control = shared.words, self._control

@@ -150,15 +150,20 @@ class Mailbox(Post):
                 remaining = None if deadline is None else deadline - monotonic()
                 if ready() or (remaining is not None and remaining <= 0):
                     return
-                if self._ear is None:
-                    self._ear = doorbell.Ear(self.doorbell)
-                self._ear.wait(None if remaining is None else min(remaining, 1e6))
+                (self._ear or self._listen()).wait(None if remaining is None else min(remaining, 1e6))
             finally:
                 waiter.doorbell = None  # and this thread need not ring for itself
                 self.awake()
             self.pump()
             if ready() or (patient and self._followers):
                 return
+
+    def _listen(self) -> "doorbell.Ear | doorbell.Deaf":
+        try:
+            self._ear = doorbell.Ear(self.doorbell)
+        except OSError:  # no descriptor, for the moment
+            return doorbell.Deaf()
+        return self._ear
 
     def spin(self, ready: "Callable[[], object]") -> bool:
         """Look for a short while, during which senders need not ring; return whether it is ready.

@@ -6,9 +6,9 @@ Main becomes a node at its first use of subiso; an isolate is one from birth.
 import _pickle
 import os
 import select
-from _thread import LockType, allocate_lock
 from os import read, write
 
+from subiso._kernel import locks
 from subiso._kernel.arena import CONTROL, ISOLATE, PORTS, Arena, address_of
 from subiso._kernel.control import IMMEDIATE, KILL, Listeners
 from subiso._kernel.gate import Gate
@@ -57,7 +57,7 @@ class Node:
         self.ended: bool = False
         self.gate: Gate = Gate()
         self.listeners: Listeners = Listeners()
-        self.lock: LockType = allocate_lock()  # for what is in ``locals`` and ``wakers``
+        self.lock = locks.Lock()  # for what is in ``locals`` and ``wakers``
         self.wakers: list[Callable[[], None]] = []  # called, under the lock, when the isolate is killed
         self.locals: dict[str, Any] = {}  # what the layers above keep for this isolate; new for each
 
@@ -183,7 +183,7 @@ class ControlPipe:
 
 
 _node: Node | None = None
-_lock = allocate_lock()
+_lock = locks.Lock()
 
 
 def current() -> Node:

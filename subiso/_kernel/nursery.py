@@ -19,7 +19,7 @@ import sys
 import threading
 from time import monotonic, sleep
 
-from subiso._kernel import asking, doorbell, exits, forks, interpreters, limits, parcels, protocol, waking
+from subiso._kernel import asking, doorbell, exits, forks, interpreters, limits, locks, parcels, protocol, waking
 from subiso._kernel import node as nodes
 from subiso._kernel.arena import ABANDONED as GIVEN_UP
 from subiso._kernel.arena import CONTROL, DOORBELL, ISOLATE, LEAVING, REGISTRY, THREAD, Arena, address_of
@@ -75,7 +75,7 @@ class Nursery:
 
     def __init__(self) -> None:
         self._arena = Arena.create()
-        self._lock = threading.Lock()
+        self._lock = locks.Lock()
         self._changed = threading.Condition(self._lock)
         self._berths: list[_Berth] = []
         self._vacant: list[_Berth] = []  # slots without an interpreter

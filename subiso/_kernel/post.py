@@ -16,12 +16,11 @@ Races, and what closes them
 """
 
 import struct
-from _thread import allocate_lock
 from collections import deque
 from heapq import heapify, heappop, heappush
 from time import monotonic_ns as now
 
-from subiso._kernel import doorbell, links, parcels, protocol, semaphore
+from subiso._kernel import doorbell, links, locks, parcels, protocol, semaphore
 from subiso._kernel.arena import (
     DOORBELL,
     ISOLATE,
@@ -65,7 +64,7 @@ class Post:
         self._next_index = FIRST_INDEX
         self._replies = 0
         self._events: deque[Waitable] = deque()  # whom nobody has told yet what has arrived
-        self._lock = allocate_lock()  # reading rings and routing; the tables above
+        self._lock = locks.Lock()  # reading rings and routing; the tables above
         self._memory, self._words = shared.memory, shared.words
         self._dirty = Arena.dirty(slot)
         self._dirty_end = self._dirty + SLOTS
@@ -135,8 +134,7 @@ class Post:
             return
         self.arena.words[Arena.port(inbox.address)] = 0
         self._forgotten.append(inbox)
-        if self._lock.acquire(False):
-            self._lock.release()
+        if not self._lock.locked():
             self._close_forgotten()
 
     def _close_forgotten(self) -> None:

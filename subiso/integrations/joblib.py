@@ -4,7 +4,6 @@
 block, also by other libraries, such as scikit-learn.
 """
 
-import threading
 import weakref
 from concurrent.futures import Future
 
@@ -16,6 +15,7 @@ from joblib._parallel_backends import (
     SequentialBackend,
 )
 
+from subiso._kernel import locks
 from subiso.integrations import _batches
 from subiso.pool import IsolatePool
 
@@ -76,7 +76,7 @@ class IsolateBackend(_Backend):
         self._parallel: Callable[[], Any] = lambda: None
         self._futures: set[Future[Any]] = set()  # of what has not ended
         self._aborted = False
-        self._lock = threading.Lock()  # callbacks submit, too
+        self._lock = locks.Lock()  # callbacks submit, too
 
     @property
     def parallel(self) -> "Any":
