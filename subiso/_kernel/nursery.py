@@ -132,21 +132,44 @@ class Nursery:
             RuntimeError: the program is ending, the limit of isolates is reached, or there is no thread to be had.
             OSError: there are no descriptors left.
         """
-        with self._lock:
-            if self.closing:
-                raise RuntimeError("the program is ending")
-            if sum(berth.state == BUSY for berth in self._berths) >= Limits.isolates:
-                raise RuntimeError(f"there are {Limits.isolates} isolates already")
-            berth = self._take_idle(fresh) or (None if fresh else self._take_recycling()) or self._boot(self._vacate())
-            berth.number = next(self._numbers)
-            berth.name = name or f"isolate-{berth.number}"
-            berth.state = BUSY
-            berth.used = True
-            berth.disposable = fresh
-            self._arena.set_capabilities(berth.slot, os.urandom(32))
-            self._arena.words[Arena.home(berth.slot) + ISOLATE] = berth.number
-            exits.watch_exit_code()
-            return berth.slot, berth.number
+        berth = None
+        try:
+            with self._lock:
+                if self.closing:
+                    raise RuntimeError("the program is ending")
+                if sum(berth.state == BUSY for berth in self._berths) >= Limits.isolates:
+                    raise RuntimeError(f"there are {Limits.isolates} isolates already")
+                berth = self._take(fresh)
+                return berth.slot, self._lend(berth, name, fresh)
+        except BaseException:  # Ctrl-C may come anywhere, also when the lock is given back
+            with self._lock:
+                if berth is None:
+                    self._find_lost()
+                else:  # nobody will send a job
+                    self.node.withdraw(berth.slot, self._lend(berth, name, fresh))
+            raise
+
+    def _take(self, fresh: bool) -> _Berth:
+        return self._take_idle(fresh) or (None if fresh else self._take_recycling()) or self._boot(self._vacate())
+
+    def _lend(self, berth: _Berth, name: str | None, fresh: bool) -> int:
+        berth.state = BUSY
+        berth.number = next(self._numbers)
+        berth.name = name or f"isolate-{berth.number}"
+        berth.used = True
+        berth.disposable = fresh
+        self._arena.set_capabilities(berth.slot, os.urandom(32))
+        self._arena.words[Arena.home(berth.slot) + ISOLATE] = berth.number
+        exits.watch_exit_code()
+        return berth.number
+
+    def _find_lost(self) -> None:
+        """Have what was just being taken at hand again."""
+        for berth in self._berths:
+            if berth.state == IDLE and berth not in self._idle:
+                self._idle.append(berth)
+            elif berth.state == GONE and berth not in self._vacant:
+                self._vacant.append(berth)
 
     def _take_idle(self, fresh: bool) -> _Berth | None:
         for berth in reversed(self._idle):
@@ -194,12 +217,13 @@ class Nursery:
     def _boot(self, berth: _Berth) -> _Berth:
         """Make an interpreter in a vacant slot."""
         berth.state, berth.ready, berth.used, berth.disposable = BOOTING, False, False, False
-        berth.thread = threading.Thread(target=self._live, args=(berth,), name=f"subiso-{berth.slot}", daemon=True)
         try:
+            berth.thread = threading.Thread(target=self._live, args=(berth,), name=f"subiso-{berth.slot}", daemon=True)
             berth.thread.start()
         except BaseException:
             berth.state, berth.thread = GONE, None
-            self._vacant.append(berth)
+            if berth not in self._vacant:
+                self._vacant.append(berth)
             raise
         return berth
 
