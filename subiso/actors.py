@@ -54,9 +54,9 @@ class Actor[T]:
             SendError: it or an argument cannot be sent.
             IsolateSpawnError: there are too many isolates, or the program is ending.
         """
-        line = Line(Recipe(cls, args, kwargs))
-        line.start()
-        return Actor._of(line)
+        actor = Actor._of(Line(Recipe(cls, args, kwargs)))
+        actor._line.start()  # last: after a Ctrl-C nobody would have the actor
+        return actor
 
     def __getattr__(self, name: str) -> "Callable[..., IsolateFuture[Any]]":
         if name.startswith("__"):

@@ -308,8 +308,8 @@ class Crew:
 
     def _dismiss(self, member: Member) -> None:
         """Let a worker go when it has done what it does. Call this under the lock, and then `_do` this."""
+        self._leaving.add(member)  # first: after a Ctrl-C in between it is still known
         self.members.discard(member)
-        self._leaving.add(member)
 
     def _do(self, member: Member, work: "Work | bool") -> None:
         """Tell a worker what `_next_for` has found."""

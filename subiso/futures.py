@@ -40,8 +40,9 @@ class IsolateFuture(Future[R]):
         attendants.of(node)  # first: there may be no thread to be had
         self._slot, self._number = -1, 0
         self._taken = False
-        self._inbox = node.mailbox.open_reply(self._on_event)
+        self._inbox = node.mailbox.open_reply()
         self.set_running_or_notify_cancel()
+        self._inbox.on_event = self._on_event  # last: Ctrl-C may come before, and what is half made must not be told
 
     # -- the isolate's side of it --------------------------------------------------------------------------------------
 
@@ -88,16 +89,21 @@ class IsolateFuture(Future[R]):
             if not inbox.messages:
                 self._fail(IsolateKilledError(f"the result of {self._name} was lost: a signal came as it arrived"))
             raise
+        result: Any = None
+        error: BaseException | None = None
         try:
             kind, body, buffers = parcels.unpack(*message)
             if kind == protocol.FAILURE:
-                self._fail(failures.unpack(messages.decode(protocol.PICKLE, body, buffers)))
-                return
-            result = messages.decode(kind, body, buffers)
-        except BaseException as error:
-            self._fail(error)
-        else:
-            self._settle(result, None)
+                error = failures.unpack(messages.decode(protocol.PICKLE, body, buffers))
+            else:
+                result = messages.decode(kind, body, buffers)
+        except BaseException as failure:
+            error = failure
+        try:
+            self._settle(result, error)
+        except BaseException:  # Ctrl-C
+            self._settle(result, error)
+            raise
 
     def _fail(self, error: BaseException) -> None:
         self._settle(None, error)
@@ -105,12 +111,25 @@ class IsolateFuture(Future[R]):
     def _settle(self, result: "Any", error: BaseException | None) -> None:
         """Give the future its outcome, once: cancelling, killing and the result itself may race."""
         try:
-            if error is None:
-                self.set_result(result)
-            else:
-                self.set_exception(error)
+            self._set(result, error)
+            self._tell()
         except concurrent.futures.InvalidStateError:
             return
+        except BaseException:  # Ctrl-C, perhaps before everybody was told
+            try:
+                self._set(result, error)
+            except concurrent.futures.InvalidStateError:
+                self._invoke_callbacks()  # type: ignore[attr-defined]
+            self._tell()
+            raise
+
+    def _set(self, result: "Any", error: BaseException | None) -> None:
+        if error is None:
+            self.set_result(result)
+        else:
+            self.set_exception(error)
+
+    def _tell(self) -> None:
         self._done.notify()
         self._forget()
 
@@ -139,8 +158,7 @@ class IsolateFuture(Future[R]):
             insist(self._kill)
         finally:
             self._invoke_callbacks()  # type: ignore[attr-defined]
-            self._done.notify()
-            self._forget()
+            self._tell()
         return True
 
     def result(self, timeout: float | None = None) -> "R":

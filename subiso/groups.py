@@ -7,6 +7,7 @@ is busy. Where the body runs in an event loop it is cancelled, too (`_AsyncioBod
 
 import concurrent.futures
 import sys
+from _thread import get_ident
 
 from subiso import failures, messages
 from subiso._kernel import attendant as attendants
@@ -54,7 +55,7 @@ class IsolateGroup:
         self._inbox: Inbox
         self._lock = locks.RLock()  # reentrant: building an error runs its class's code
         self._changed = Waitable()
-        self._starting = 0
+        self._starting: list[int] = []  # the threads that start something just now
         self._living: dict[tuple[int, int], Callable[[], object]] = {}  # by slot and number: how to stop it
         self._runs: set[IsolateFuture[Any]] = set()  # that are not done
         self._failures: list[BaseException] = []
@@ -74,9 +75,14 @@ class IsolateGroup:
             TypeError, SendError, IsolateSpawnError: as for `Isolate.spawn`.
         """
         self._begin_to_start()
+        isolate: Isolate | None = None
         try:
             isolate = Isolate.spawn(entry, *args, _group=self._inbox.address, **options)  # type: ignore[arg-type]
             self._adopt(isolate._slot, isolate._number, isolate.kill)
+        except BaseException:
+            if isolate is not None:
+                isolate.kill()
+            raise
         finally:
             self._have_started()
         return isolate
@@ -106,12 +112,17 @@ class IsolateGroup:
             TypeError, ValueError, SendError, IsolateSpawnError: as for `Isolate.run`.
         """
         self._begin_to_start()
+        future: IsolateFuture[Any] | None = None
         try:
-            future: IsolateFuture[Any] = Isolate.run(fn, *args, **options)
+            future = Isolate.run(fn, *args, **options)
             with self._lock:
                 self._runs.add(future)
             self._adopt(future._slot, future._number, future.cancel)
             future.add_done_callback(self._on_run_done)
+        except BaseException:
+            if future is not None:
+                future.cancel()
+            raise
         finally:
             self._have_started()
         return future
@@ -119,7 +130,7 @@ class IsolateGroup:
     def _begin_to_start(self) -> None:
         with self._lock:
             if self._state == "open":
-                self._starting += 1
+                self._starting.append(get_ident())
                 return
         reason = {
             "not entered": "the group must be entered first: with IsolateGroup() as group",
@@ -141,7 +152,7 @@ class IsolateGroup:
 
     def _have_started(self) -> None:
         with self._lock:
-            self._starting -= 1
+            self._starting.remove(get_ident())
         self._on_event()  # it may have ended already
 
     # -- failures and ends ---------------------------------------------------------------------------------------------
@@ -184,6 +195,18 @@ class IsolateGroup:
         if self._body is not None:
             self._body.cancel()
 
+    def _mend(self) -> None:
+        """Find out anew what lives: Ctrl-C may have torn this thread's work at the group."""
+        with self._lock:
+            own = get_ident()
+            self._starting = [thread for thread in self._starting if thread != own]
+            living, runs = [*self._living], [*self._runs]
+        for slot, number in living:
+            self._node.mailbox.watch(slot, number, self._inbox)
+        for future in runs:
+            future.add_done_callback(self._on_run_done)
+        self._on_event()
+
     # -- the block -----------------------------------------------------------------------------------------------------
 
     def _enter(self) -> None:
@@ -192,7 +215,8 @@ class IsolateGroup:
                 raise RuntimeError("a group can be entered only once")
             self._state = "open"
         attendants.of(self._node)  # somebody must notice failures while the body is busy
-        self._inbox = self._node.mailbox.open(self._on_event)
+        self._inbox = self._node.mailbox.open()
+        self._inbox.on_event = self._on_event
 
     def _is_over(self) -> bool:
         """Return whether nothing lives any more; if so, nothing can be started either."""
@@ -240,12 +264,12 @@ class IsolateGroup:
     ) -> bool:
         found = error
         if error is not None:
-            self._stop()
+            self._give_up(error)
         try:
             self._wait()
         except BaseException as interruption:  # Ctrl-C, or this isolate is being killed; after a second one, no waiting
             found = interruption
-            self._stop()
+            self._give_up(interruption)
             self._wait()
         return self._raise(self._leave(found), error)
 
@@ -263,12 +287,17 @@ class IsolateGroup:
         assert self._body is not None
         found = self._body.leave(error)
         if found is not None:
-            self._stop()
+            self._give_up(found)
         interruption = await self._body.wait(self)
         outcome = self._leave(found or interruption)
         if outcome is not found and outcome is not interruption:
             self._body.remain_cancelled()
         return self._raise(outcome, error)
+
+    def _give_up(self, error: BaseException) -> None:
+        if not isinstance(error, Exception):
+            self._mend()
+        self._stop()
 
     def _raise(self, outcome: BaseException | None, error: BaseException | None) -> bool:
         """Raise the outcome of the block, in which ``error`` was raised, as ``__exit__`` is to do that."""

@@ -107,6 +107,7 @@ class Line:
         assert self._recipe is not None
         mailbox = self.node.mailbox
         hello = mailbox.open()
+        isolate: Isolate | None = None
         try:
             port = SendPort._of(hello.address, 0)
             isolate = Isolate.spawn(
@@ -116,15 +117,22 @@ class Line:
                 name=self.name or None,
                 _carrying=False,  # type: ignore[arg-type]
             )
+            with self._lock:
+                self._number += 1
+                self._error = None
+                self._waiting = deque(entry for entry in self._waiting if entry[0])  # none that stops it
+                self._port, self.isolate, self.name, self.finished = None, isolate, isolate.name, False
+            self._attend(isolate, hello, self._number)
         except BaseException:
+            if isolate is not None:
+                insist(isolate.kill)
             mailbox.close(hello)
             raise
-        with self._lock:
-            self._number += 1
-            self._error = None
-            self._waiting = deque(entry for entry in self._waiting if entry[0])  # none that stops it
-            self._port, self.isolate, self.name, self.finished = None, isolate, isolate.name, False
-            number = self._number
+        return isolate
+
+    def _attend(self, isolate: Isolate, hello: Inbox, number: int) -> None:
+        """Listen to what an isolate says of itself, until it ends."""
+        mailbox = self.node.mailbox
 
         def on_event() -> None:
             ended = not isolate.is_alive
@@ -137,14 +145,8 @@ class Line:
 
         self._hello = lambda: self._listen(hello, number)
         hello.on_event = on_event
-        try:
-            mailbox.watch(isolate._slot, isolate._number, hello)
-        except BaseException:
-            insist(isolate.kill)
-            mailbox.close(hello)
-            raise
+        mailbox.watch(isolate._slot, isolate._number, hello)
         on_event()  # it may have said something already
-        return isolate
 
     def last_words(self) -> BaseException | None:
         """Return why the actor could not be made, if that is so, whichever thread is about to notice it."""
@@ -154,20 +156,34 @@ class Line:
 
     def _listen(self, hello: Inbox, number: int) -> None:
         todo: list[Callable[[], None]] = []
-        with self._lock:  # so that who finds nothing here finds what another thread has learnt from it
-            while hello.messages:
-                try:
-                    message = hello.messages.popleft()
-                except IndexError:  # another thread was quicker
-                    break
-                try:
-                    todo.append(self._take(number, *parcels.unpack(*message)))
-                except Exception as error:  # no memory, no descriptor: what it has said of itself is lost
-                    todo.append(self.changed.notify if self._supervised else self._be_given_up(error))
-                    if number == self._number and self.isolate is not None:
-                        todo.append(functools.partial(insist, self.isolate.kill))
-        for act in todo:
-            act()
+        try:
+            with self._lock:  # so that who finds nothing here finds what another thread has learnt from it
+                while hello.messages:
+                    try:
+                        message = hello.messages.popleft()
+                    except IndexError:  # another thread was quicker
+                        break
+                    try:
+                        todo.append(self._take(number, *parcels.unpack(*message)))
+                    except Exception as error:  # no memory, no descriptor
+                        todo += self._lose(number, error)
+            for act in todo:
+                act()
+        except Exception:
+            raise
+        except BaseException:  # Ctrl-C, perhaps with a message in hand; what is done may be done again
+            reason = f"actor {self.name} was given up: a signal has interrupted main's work at it"
+            for act in [*todo, *self._lose(number, IsolateKilledError(reason))]:
+                act()
+            raise
+
+    def _lose(self, number: int, error: BaseException) -> "list[Callable[[], None]]":
+        """Return what is to be done when what the actor has said of itself is lost."""
+        with self._lock:
+            todo = [self.changed.notify if self._supervised else self._be_given_up(error)]
+            if number == self._number and self.isolate is not None:
+                todo.append(functools.partial(insist, self.isolate.kill))
+        return todo
 
     def _take(
         self, number: int, kind: int, body: bytes | memoryview, buffers: "Sequence[memoryview]"
@@ -186,33 +202,39 @@ class Line:
                 return lambda: log.error("%s could not be made", self.name, exc_info=error)
             return self._be_given_up(error)
         port = messages.decode(kind, body, buffers)
-        waiting, isolate = [*self._waiting], self.isolate
+        isolate = self.isolate
         if number != self._number or isolate is None:
             return self.changed.notify
-        self._waiting.clear()
-        failed = []
-        for future, encoded in waiting:
-            try:
-                port._post(self.node, *encoded)
-            except Exception as error:  # no memory, no descriptor: that call fails
-                failed.append((future, error))
+        sent: list[ActorFuture[Any] | None] = []
+        failed: list[tuple[ActorFuture[Any] | None, BaseException]] = []
+        try:
+            while self._waiting:
+                future, encoded = self._waiting.popleft()
+                sent.append(future)
+                try:
+                    port._post(self.node, *encoded)
+                except Exception as error:  # no memory, no descriptor: that call fails
+                    failed.append((future, error))
+        except BaseException:  # Ctrl-C: the isolate will be killed
+            self._attach(sent, isolate)
+            raise
         self._port = port
 
-        def attach() -> None:
+        def tell() -> None:
             for future, error in failed:
                 if future is not None:
                     future.fail(error)
                 else:  # it was to be stopped
                     isolate.kill()
-            self._attach([future for future, _ in waiting if future is not None], isolate)
+            self._attach(sent, isolate)
+            self.changed.notify()
 
-        return attach
+        return tell
 
-    def _attach(self, futures: "list[ActorFuture[Any]]", isolate: Isolate) -> None:
-        if self._supervised:  # else they know their isolate already
-            for future in futures:
+    def _attach(self, futures: "list[ActorFuture[Any] | None]", isolate: Isolate) -> None:
+        for future in futures if self._supervised else ():  # else they know their isolate already
+            if future is not None:
                 future._attach(isolate._slot, isolate._number, None)
-        self.changed.notify()
 
     def _hang_up(self, number: int) -> None:
         """Keep what comes from now on for the next isolate, if there will be one."""

@@ -260,7 +260,11 @@ class Supervisor:
     def __exit__(
         self, kind: "type[BaseException] | None", error: BaseException | None, trace: "TracebackType | None"
     ) -> None:
-        self._end()
+        try:
+            self._end()
+        except BaseException:  # Ctrl-C; after a second one, no waiting
+            self._end()
+            raise
         if kind is None and self.error is not None:
             raise self.error
 

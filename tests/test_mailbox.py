@@ -191,7 +191,8 @@ def test_callbacks_of_inboxes(mailboxes):
     """An inbox's callback is called by whoever pumps, each time something has come."""
     here, there = mailboxes
     called = []
-    inbox = there.open(lambda: called.append(len(inbox.messages)))
+    inbox = there.open()
+    inbox.on_event = lambda: called.append(len(inbox.messages))
     here.send(inbox.address, protocol.NONE, b"")
     here.send(inbox.address, protocol.NONE, b"")
     there.pump()

@@ -80,11 +80,11 @@ class Mailbox(Post):
         row: "list[ThreadWaiter]",
     ) -> bool:
         waiter = ThreadWaiter()
-        for waitable in waitables:
-            waitable.waiters.append(waiter)
-        row.append(waiter)
         patient = row is self._patient
         try:
+            for waitable in waitables:
+                waitable.waiters.append(waiter)
+            row.append(waiter)
             while not ready():
                 remaining = None if deadline is None else deadline - monotonic()
                 if remaining is not None and remaining <= 0:
@@ -103,14 +103,24 @@ class Mailbox(Post):
                     waiter.sleep(remaining)
             return True
         finally:
-            for waitable in waitables:
+            try:
+                self._leave(waiter, waitables, row)
+            except BaseException:  # Ctrl-C
+                self._leave(waiter, waitables, row)
+                raise
+
+    def _leave(self, waiter: ThreadWaiter, waitables: "Iterable[Waitable]", row: "list[ThreadWaiter]") -> None:
+        """Take a waiter out of everything that it is still in, and let another one have the doorbell."""
+        for waitable in waitables:
+            if waiter in waitable.waiters:
                 waitable.waiters.remove(waiter)
+        if waiter in row:
             row.remove(waiter)
-            if self._sentinel.get(None) is waiter:
-                del self._sentinel[None]
-            if not patient:
-                self._quiet_from = monotonic() + NAP
-            self._promote()
+        if self._sentinel.get(None) is waiter:
+            del self._sentinel[None]
+        if row is not self._patient:
+            self._quiet_from = monotonic() + NAP
+        self._promote()
 
     def _gives_way(self, waiter: ThreadWaiter, remaining: float | None) -> bool:
         """Sleep, and return True, while threads in a hurry wait, or have just waited and may do so again at once.

@@ -39,7 +39,7 @@ from subiso._kernel.waitables import Inbox, Waitable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
 FIRST_INDEX = 16  # of a port that is opened; those below are at fixed places
@@ -75,8 +75,8 @@ class Post:
 
     # -- ports ---------------------------------------------------------------------------------------------------------
 
-    def open(self, on_event: "Callable[[], None] | None" = None) -> Inbox:
-        """Open a port and return its inbox.
+    def open(self) -> Inbox:
+        """Open a port and return its inbox. What events are to call is set on that, when all that it needs is there.
 
         Raises:
             OSError: there are 16,000 and more open ports in this isolate.
@@ -91,23 +91,23 @@ class Post:
             home = Arena.home(self.slot)
             words[home + SERIAL] = serial = words[home + SERIAL] + 1
             address = address_of(self.slot, serial, index)
-            inbox = self.inboxes[address] = Inbox(address, on_event)
+            inbox = self.inboxes[address] = Inbox(address)
             words[Arena.port(address)] = address
         return inbox
 
-    def open_fixed(self, index: int, on_event: "Callable[[], None] | None" = None) -> Inbox:
+    def open_fixed(self, index: int) -> Inbox:
         """Open one of the ports that are at the same address for ever, ``index`` below `FIRST_INDEX`."""
         address = address_of(self.slot, 0, index)
-        inbox = self.inboxes[address] = Inbox(address, on_event)
+        inbox = self.inboxes[address] = Inbox(address)
         self.arena.words[Arena.port(address)] = address
         return inbox
 
-    def open_reply(self, on_event: "Callable[[], None] | None" = None) -> Inbox:
+    def open_reply(self) -> Inbox:
         """Open an inbox for one reply; nobody asks whether it is open, and what comes too late is dropped."""
         with self._lock:
             self._replies += 1
             address = address_of(self.slot, self._replies, REPLIES)
-            inbox = self.inboxes[address] = Inbox(address, on_event)
+            inbox = self.inboxes[address] = Inbox(address)
         return inbox
 
     def close(self, inbox: Inbox) -> None:
@@ -168,7 +168,7 @@ class Post:
         payload = parcels.pack(kind, body, buffers)
         try:
             self.send(address, protocol.LARGE, payload)
-        except BaseException:
+        except Exception:  # after a Ctrl-C the receiver may have it
             parcels.take_back(payload, buffers)
             raise
 

@@ -62,9 +62,9 @@ class Region:
     def __init__(self, address: int, nbytes: int) -> None:
         self._c = _c()  # here, for a finalizer may run when the module is gone
         self._address = address
-        self.has_left = False
         self._views = 0
         self.nbytes = nbytes
+        self.has_left = False
 
     @classmethod
     def create(cls, nbytes: int, to_be_filled: bool = False) -> "Region":
@@ -95,8 +95,8 @@ class Region:
         return view
 
     def __release_buffer__(self, view: memoryview) -> None:
+        self._views -= 1  # first, for what Ctrl-C raises here is dropped; and the view is let go of in any case
         view.release()
-        self._views -= 1
 
     def check(self) -> None:
         """Raise what `leave` would raise."""
@@ -123,7 +123,7 @@ class Region:
         self.has_left = False
 
     def __del__(self) -> None:
-        if not self.has_left:
+        if not getattr(self, "has_left", True):  # else Ctrl-C came before it was anything
             self._c.unmap(self._address, max(self.nbytes, 1))
 
 

@@ -84,8 +84,8 @@ class Inbox(Waitable):
 
     __slots__ = ("address", "closed", "holders", "messages", "semaphore")
 
-    def __init__(self, address: int, on_event: "Callable[[], None] | None" = None) -> None:
-        super().__init__(on_event)
+    def __init__(self, address: int) -> None:
+        super().__init__()
         self.address = address
         self.messages: deque[tuple[int, bytes]] = deque()
         self.holders: set[tuple[int, int]] = set()
