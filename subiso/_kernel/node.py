@@ -57,7 +57,7 @@ class Node:
         self.ended: bool = False
         self.gate: Gate = Gate()
         self.listeners: Listeners = Listeners()
-        self.lock = locks.Lock()  # for what is in ``locals`` and ``wakers``
+        self.lock: locks.Lock = locks.Lock()  # for what is in ``locals`` and ``wakers``
         self.wakers: list[Callable[[], None]] = []  # called, under the lock, when the isolate is killed
         self.locals: dict[str, Any] = {}  # what the layers above keep for this isolate; new for each
 
