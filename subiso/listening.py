@@ -12,6 +12,7 @@ import threading
 from subiso._kernel import locks, waiting
 from subiso._kernel import node as nodes
 from subiso._kernel.interrupt import unwind
+from subiso._kernel.threads import start_thread
 from subiso._kernel.waitables import Waitable
 from subiso.errors import NoSendersError, PortClosedError, PortEmpty
 
@@ -161,7 +162,7 @@ class _Dispatcher:
                 # Not a daemon: a listening port keeps the program alive.
                 thread = threading.Thread(target=self.serve, name="subiso-listener")
                 try:
-                    thread.start()
+                    start_thread(thread)
                 except BaseException:
                     self._subscriptions.remove(subscription)
                     raise

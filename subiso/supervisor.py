@@ -9,6 +9,7 @@ from time import monotonic
 from subiso._kernel import locks, waiting
 from subiso._kernel import node as nodes
 from subiso._kernel.interrupt import IsolateKilled, unwind
+from subiso._kernel.threads import start_thread
 from subiso._kernel.waitables import Waitable
 from subiso.actors import Actor
 from subiso.children import PERMANENT, RESTARTS, TEMPORARY, ActorChild, IsolateChild, SupervisorChild, log
@@ -202,7 +203,7 @@ class Supervisor:
             child.due = 0.0
         thread = threading.Thread(target=self._supervise, name="subiso-supervisor", daemon=True)
         try:
-            thread.start()
+            start_thread(thread)
         except BaseException:
             self._running = False
             raise

@@ -65,3 +65,39 @@ def test_a_ctrl_c_while_an_interpreter_is_lent(script):
     program = script(TEAR)
     assert (program.out, program.returncode) == ("True True [] True []\n", 0), program.err
     assert not program.err
+
+
+TEAR_START = """
+    import sys, threading
+    from subiso import Isolate
+    from subiso._kernel import nursery
+
+    assert Isolate.run(abs, -1).result(20) == 1
+    events = sys.monitoring.events
+    tool = next(number for number in range(6) if sys.monitoring.get_tool(number) is None)
+    sys.monitoring.use_tool_id(tool, "test")
+    release = threading.Condition._release_save.__code__
+
+    def interrupt(code, offset, callee, argument):
+        if threading.current_thread() is main:
+            sys.monitoring.set_local_events(tool, release, 0)
+            raise SystemExit(4)
+
+    main = threading.main_thread()
+    sys.monitoring.register_callback(tool, events.C_RETURN, interrupt)
+    torn = 0
+    while not torn:  # the thread may have begun before anybody waits for that
+        sys.monitoring.set_local_events(tool, release, events.CALL)
+        try:
+            Isolate.spawn(abs, -1, fresh=True)
+        except SystemExit:
+            torn += 1
+    sys.monitoring.set_local_events(tool, release, 0)
+    print(torn, Isolate.run(abs, -2).result(20))
+"""
+
+
+def test_a_signal_while_threading_waits_for_a_thread_to_begin(script):
+    """What its handler raises is not lost in an error of `threading`."""
+    program = script(TEAR_START)
+    assert (program.out, program.returncode) == ("1 2\n", 0), program.err

@@ -10,6 +10,7 @@ from subiso._kernel import locks
 from subiso._kernel.insisting import report
 from subiso._kernel.naming import name_thread
 from subiso._kernel.node import Node
+from subiso._kernel.threads import start_thread
 from subiso._kernel.waitables import Waitable
 
 TYPE_CHECKING = False
@@ -31,7 +32,7 @@ class Attendant:
         self._order = itertools.count()
         self._lock = locks.Lock()
         self._thread = threading.Thread(target=self._attend, name="subiso-attendant", daemon=daemon)
-        self._thread.start()
+        start_thread(self._thread)
 
     def call_at(self, deadline: float, function: "Callable[[], None]") -> None:
         """Call ``function``, which must not block, when the monotonic clock reaches ``deadline``."""

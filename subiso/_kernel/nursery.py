@@ -29,6 +29,7 @@ from subiso._kernel.limits import Limits
 from subiso._kernel.mailbox import Mailbox
 from subiso._kernel.naming import name_thread
 from subiso._kernel.node import ControlPipe, Node
+from subiso._kernel.threads import start_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Nursery:
             except ImportError:  # a Python that was built without it
                 pass
         self._broker = threading.Thread(target=self._serve, name="subiso-broker", daemon=True)
-        self._broker.start()
+        start_thread(self._broker)
 
     def _furnish(self, slot: int) -> tuple[int, int]:
         """Give a slot its pipe and doorbell, for ever: somebody may hold their numbers as long as the process lives."""
@@ -219,7 +220,7 @@ class Nursery:
         berth.state, berth.ready, berth.used, berth.disposable = BOOTING, False, False, False
         try:
             berth.thread = threading.Thread(target=self._live, args=(berth,), name=f"subiso-{berth.slot}", daemon=True)
-            berth.thread.start()
+            start_thread(berth.thread)
         except BaseException:
             berth.state, berth.thread = GONE, None
             if berth not in self._vacant:
