@@ -115,6 +115,8 @@ class IsolateFuture(Future[R]):
             self._tell()
         except concurrent.futures.InvalidStateError:
             return
+        except Exception:  # of telling: who was called is not called again
+            raise
         except BaseException:  # Ctrl-C, perhaps before everybody was told
             try:
                 self._set(result, error)

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from types import CodeType
 
 import subiso
 from subiso import Actor, Isolate, IsolateGroup, IsolatePool, ReceivePort, Supervisor, Transferable
@@ -101,10 +102,15 @@ WORK: dict[str, Callable[[], None]] = {
 }
 
 
-class Tear:
-    """Raises `KeyboardInterrupt` once, at the instant of that number."""
+def is_ours(code: CodeType) -> bool:
+    return code.co_filename.startswith(OURS)
 
-    def __init__(self) -> None:
+
+class Tear:
+    """Raises `KeyboardInterrupt` once, at the instant of that number, of those in the code that is chosen."""
+
+    def __init__(self, is_chosen: Callable[[CodeType], bool] = is_ours) -> None:
+        self._is_chosen = is_chosen
         self._main = threading.get_ident()
         self._tool = next(number for number in (5, 1, 0, 2) if sys.monitoring.get_tool(number) is None)
         self.left = 0
@@ -121,7 +127,7 @@ class Tear:
         sys.monitoring.set_events(self._tool, 0)
 
     def _on_event(self, code, offset, callee=None, argument=None):
-        if not code.co_filename.startswith(OURS) or threading.get_ident() != self._main or self.place:
+        if not self._is_chosen(code) or threading.get_ident() != self._main or self.place:
             return
         if getattr(callee, "__name__", "") == "__enter__":  # a signal is not handled after that
             return
@@ -163,10 +169,7 @@ def try_instant(work: Callable[[], None], tear: Tear, instant: int) -> tuple[boo
         assert Isolate.run(double, instant).result(BOUND / 3) == 2 * instant
     except BaseException as error:
         wrong.append(f"afterwards {error!r}")
-    deadline = time.monotonic() + BOUND / 3
-    while (living := nursery._nursery.living()) and time.monotonic() < deadline:
-        time.sleep(0.001)
-    if living:
+    if living := nursery._nursery.await_ends(BOUND / 3):
         wrong.append(f"there is still {', '.join(living)}")
     faulthandler.cancel_dump_traceback_later()
     if (took := time.monotonic() - begun) > PATIENCE:
@@ -187,7 +190,7 @@ def main() -> int:
     tear.disarm()
     length = (1 << 60) - tear.left
     failed = tried = instant = 0
-    while failed < 10 and (tried < times if times else True):
+    while failed < 10 and (not times or tried < times):
         instant = chance.randrange(length) + 1 if times else instant + 1
         reached, wrong = try_instant(work, tear, instant)
         tried += 1

@@ -83,7 +83,7 @@ def test_a_ctrl_c_when_it_is_taken(kind):
 def test_a_ctrl_c_when_it_is_taken_again():
     """It stays taken by the block around it, and is free after that."""
     lock = torn(locks.RLock)
-    locks._thread.RLock.acquire(lock)
+    _thread.RLock.acquire(lock)
     with pytest.raises(KeyboardInterrupt), lock:
         pytest.fail("the block has begun")
     assert lock._recursion_count() == 1

@@ -1,59 +1,38 @@
 """The nursery: what Ctrl-C tears while an interpreter is lent is at hand again."""
 
+from pathlib import Path
+
 # Each call into C that code of the nursery's makes is followed by a Ctrl-C, one call after the other, until nothing is
 # left to be torn: a signal's handler runs after such calls, and where functions begin.
 TEAR = """
-    import sys, threading, time
+    import sys
     from subiso import Isolate
     from subiso._kernel import nursery
 
-    events = sys.monitoring.events
-    tool = next(number for number in range(6) if sys.monitoring.get_tool(number) is None)
-    sys.monitoring.use_tool_id(tool, "test")
-    left = 0
+    sys.path.insert(0, sys.argv[1])
+    from tearing import Tear
 
-    def interrupt(code, offset, callee=None, argument=None):
-        global left
-        if threading.current_thread() is not threading.main_thread():
-            return
-        if getattr(callee, "__name__", "") == "__enter__":  # a signal is not handled after that
-            return
-        left -= 1
-        if not left:
-            watch(0)
-            raise KeyboardInterrupt
-
-    def watch(which):
-        for name in ("lease", "_take", "_take_idle", "_take_recycling", "_vacate", "_boot", "_lend"):
-            code = getattr(nursery.Nursery, name).__code__
-            sys.monitoring.set_local_events(tool, code, which)
-
-    sys.monitoring.register_callback(tool, events.C_RETURN, interrupt)
-    sys.monitoring.register_callback(tool, events.PY_START, interrupt)
-    sys.monitoring.register_callback(tool, events.PY_START, interrupt)
+    names = ("lease", "_take", "_take_idle", "_take_recycling", "_vacate", "_boot", "_lend")
+    tearing = Tear({getattr(nursery.Nursery, name).__code__ for name in names}.__contains__)
     assert Isolate.run(abs, -1).result(20) == 1
     kept = nursery._nursery
 
     def tear(fresh):
-        global left
         torn = 0
         while True:
-            left = torn + 1
-            watch(events.CALL | events.PY_START)
+            tearing.arm(torn + 1)
             try:
                 isolate = Isolate.spawn(abs, -1, fresh=fresh)
             except KeyboardInterrupt:
                 torn += 1
                 assert Isolate.run(abs, -torn).result(20) == torn
             else:
-                watch(0)
+                tearing.disarm()
                 assert isolate.join(20)
                 return torn
 
     warm, fresh = tear(False), tear(True)
-    deadline = time.monotonic() + 20
-    while (living := kept.living()) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    living = kept.await_ends(20)
     closed = kept.retire_idle(20)
     lost = [(berth.slot, berth.state) for berth in kept._berths if berth not in kept._vacant]
     print(warm > 3, fresh > warm, living, closed, lost)
@@ -62,7 +41,7 @@ TEAR = """
 
 def test_a_ctrl_c_while_an_interpreter_is_lent(script):
     """Wherever it comes, the interpreter is used again, and none is left that would hold up a fork or the end."""
-    program = script(TEAR)
+    program = script(TEAR, Path(__file__).parent)
     assert (program.out, program.returncode) == ("True True [] True []\n", 0), program.err
     assert not program.err
 
