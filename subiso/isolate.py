@@ -11,7 +11,6 @@ from subiso._kernel.waitables import Waitable
 from subiso._typing import overload
 from subiso.capabilities import Capability
 from subiso.errors import SendError
-from subiso.futures import IsolateFuture
 from subiso.sending import SendPort, check_timeout
 
 TYPE_CHECKING = False
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any, Never, NoReturn, Self, TypedDict, Unpack
 
     from subiso._kernel.node import Node
+    from subiso.futures import IsolateFuture
     from subiso.streams import Stream
     from subiso.uncaught import UncaughtErrors
 
@@ -234,12 +234,12 @@ class Isolate:
         *args: *Ts,
         name: str | None = None,
         timeout: float | None = None,
-    ) -> IsolateFuture[R]: ...
+    ) -> "IsolateFuture[R]": ...
     @overload
     @staticmethod
     def run[R, *Ts](
         fn: "Callable[[*Ts], R]", /, *args: *Ts, name: str | None = None, timeout: float | None = None
-    ) -> IsolateFuture[R]: ...
+    ) -> "IsolateFuture[R]": ...
     @staticmethod  # type: ignore[misc]  # mypy does not match *Ts with *args: Any
     def run(
         fn: "Callable[..., Any]",
@@ -273,7 +273,9 @@ class Isolate:
         slot, number, name = starting.lease(node, name, fresh=False)
         future: IsolateFuture[Any] | None = None
         try:
-            future = IsolateFuture(node, name)
+            from subiso import futures  # only now: the first import takes as long as to make an interpreter, meanwhile
+
+            future = futures.IsolateFuture(node, name)
             starting.start(node, slot, number, call, [], name=name, reply_to=future._inbox.address)
         except BaseException:
             node.withdraw(slot, number)
@@ -605,9 +607,9 @@ class Isolate:
 @overload
 def compute[M, R](
     fn: "Callable[[M], Coroutine[Any, Any, R]]", message: M, *, name: str | None = None
-) -> IsolateFuture[R]: ...
+) -> "IsolateFuture[R]": ...
 @overload
-def compute[M, R](fn: "Callable[[M], R]", message: M, *, name: str | None = None) -> IsolateFuture[R]: ...
+def compute[M, R](fn: "Callable[[M], R]", message: M, *, name: str | None = None) -> "IsolateFuture[R]": ...
 def compute(fn: "Callable[[Any], Any]", message: "Any", *, name: str | None = None) -> "IsolateFuture[Any]":
     """Call ``fn(message)`` in an isolate: Flutter's name for `Isolate.run`."""
     return Isolate.run(fn, message, name=name)

@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+import time
 
 import pytest
 
@@ -167,6 +168,85 @@ def test_what_main_changes_the_next_isolate_sees(monkeypatch):
     monkeypatch.syspath_prepend("/subiso/new")
     monkeypatch.setattr(sys, "argv", ["new"])
     assert Isolate.run(look).result(PATIENCE) == ("1", True, ["new"])
+
+
+def look_for(name):
+    """Import a module; return what it says, in which interpreter, and which finder looked in which directory."""
+    import importlib
+    import sys
+
+    try:
+        value = importlib.import_module(name).value
+    except ImportError:
+        value = None
+    return value, id(sys), {path: id(finder) for path, finder in sys.path_importer_cache.items()}
+
+
+def look_twice(name):
+    """Have two isolates look for a module, one after the other in the same interpreter; return what they found."""
+    while True:  # another interpreter is made where the first is not free in time
+        first, again = (Isolate.run(look_for, name).result(PATIENCE) for _ in range(2))
+        if first[1] == again[1]:
+            return first, again
+
+
+@pytest.fixture
+def settled(tmp_path, monkeypatch):
+    """Give a function that makes a directory of the path, with a package in it, look as if unchanged for an hour."""
+    package = tmp_path / "subiso_settled"
+    package.mkdir()
+    (package / "__init__.py").write_text("value = 1")
+    (package / "inner.py").write_text("value = 2")
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (package / "__pycache__").mkdir()
+
+    def settle(age=3600):
+        for directory in (tmp_path, package):
+            os.utime(directory, (time.time() - age,) * 2)
+        return str(tmp_path), str(package)
+
+    return settle
+
+
+@pytest.mark.parametrize("age", [0, 3600])
+def test_a_module_made_after_one_isolate_has_looked_for_it_is_found_by_the_next(settled, one_interpreter, age):
+    """What a directory held is not remembered where that could hide a change, however soon it comes."""
+    for number in range(20):
+        directory, package = settled(age)
+        names = f"subiso_late_{number}", f"subiso_settled.late_{number}"
+        assert [Isolate.run(look_for, name).result(PATIENCE)[0] for name in names] == [None, None]
+        for place, name in zip((directory, package), names, strict=True):
+            with open(f"{place}/{name.rpartition('.')[2]}.py", "w") as file:
+                file.write("value = 3")
+        assert [Isolate.run(look_for, name).result(PATIENCE)[0] for name in names] == [3, 3]
+
+
+def test_a_directory_that_does_not_change_is_read_once(settled, one_interpreter):
+    """The finders of what is on the path stay, as those of the standard library do; others do not."""
+    places = settled()
+    first, again = look_twice("subiso_settled.inner")
+    assert first[0] == again[0] == 2
+    assert [first[2][place] for place in places] == [again[2][place] for place in places]
+    settled(age=0)
+    look_twice("subiso_settled.inner")
+    _, again = look_twice("subiso_settled")
+    assert places[1] not in again[2]  # nobody has asked for what is in the package
+
+
+def test_a_finder_of_an_isolate_s_own_does_not_stay(settled, one_interpreter):
+    """What looks for modules in another way than usual goes with the isolate that brought it."""
+
+    def bring(path):
+        import sys
+        from importlib.machinery import FileFinder, SourcelessFileLoader
+
+        finder = FileFinder(path, (SourcelessFileLoader, [".odd"]))
+        sys.path_importer_cache[path] = finder
+        return finder.find_spec("subiso_settled").loader is None
+
+    assert Isolate.run(bring, settled()[0]).result(PATIENCE)
+    assert Isolate.run(look_for, "subiso_settled").result(PATIENCE)[0] == 1
 
 
 def test_an_isolate_that_breaks_the_interpreter_costs_only_that(one_interpreter):

@@ -7,10 +7,12 @@ crash on others, so it is never imported).
 Tested on 3.12.1, 3.13.0, 3.14.10 and 3.15.2.
 """
 
+import _thread
 import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Protocol
 
     class Interpreter(Protocol):
@@ -98,6 +100,9 @@ GIL, and the process aborts."""
 
 SIGNALS_DELIVER_EXCEPTIONS = sys.version_info >= (3, 15)
 """Whether a call into C that a signal interrupts raises an asynchronous exception, in isolates too."""
+
+set_thread_name: "Callable[[str], None] | None" = getattr(_thread, "set_name", None)
+"""Gives the thread that calls it a name for the system, as much of it as there is room for; since 3.14."""
 
 WITH_CAN_BE_TORN = (3, 14) <= sys.version_info < (3, 15)
 """Whether what a signal's handler raises may come after ``with`` has taken a lock and before its block begins."""

@@ -2,14 +2,22 @@
 
 import os
 
+from subiso._kernel.interpreters import set_thread_name
+
 _LONGEST = 15  # bytes
 
 
 def name_thread(name: str) -> None:
     """Give the thread that calls this a name, as far as there is room for it; where that is impossible, do nothing.
 
-    Through /proc: Python itself does that from 3.14 on only, and an isolate need not load ctypes for it.
+    Before 3.14 through /proc: an isolate need not load ctypes for it.
     """
+    if set_thread_name is not None:
+        try:
+            set_thread_name(name)
+        except (OSError, ValueError):
+            pass
+        return
     try:
         descriptor = os.open("/proc/thread-self/comm", os.O_WRONLY)
     except OSError:

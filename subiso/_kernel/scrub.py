@@ -19,6 +19,8 @@ import gc
 import os
 import sys
 import warnings
+from _frozen_importlib_external import FileFinder
+from time import time
 
 from subiso._kernel import leftovers
 from subiso._kernel.interrupt import IsolateKilled
@@ -39,6 +41,7 @@ _RELIED_ON = (  # what patches in these could do to the kernel or to later isola
     *("_codecs", "_pickle", "_struct", "_thread", "_warnings", "abc", "atexit", "builtins", "codecs", "copyreg", "gc"),
     *("mmap", "os", "os.path", "posix", "select", "struct", "threading", "time", "types", "warnings"),
 )
+_COARSENESS = 5.0  # seconds by which a file system's times may be rounded, and its clock be wrong
 _MISSING = object()
 _TOOLS = range(6)  # of sys.monitoring
 
@@ -73,8 +76,14 @@ class Farewell:
         self._unregister(func)
         self._calls = [call for call in self._calls if call[1] != func]
 
-    def run(self) -> None:
-        """Call everything that was registered, last first; what raises is reported and does not stop the rest."""
+    def run(self, baseline: "Baseline") -> None:
+        """Call everything that was registered, last first; what raises is reported and does not stop the rest.
+
+        Args:
+            baseline: is mended afterwards, if anything was called.
+        """
+        if not self._calls:
+            return
         again = []
         while self._calls:
             call = self._calls.pop()
@@ -88,6 +97,7 @@ class Farewell:
             except BaseException:
                 sys.excepthook(*sys.exc_info())
         self._calls = again[::-1]
+        baseline.mend()
 
 
 class Baseline:
@@ -95,6 +105,7 @@ class Baseline:
 
     def __init__(self) -> None:
         self._spoilt: str | None = None
+        self._is_mended = False  # since the isolate's end: it touches so much memory that once is enough
         self._watch_what_is_for_ever()
         leftovers.watch()
         relied_on = (sys.monitoring, *(sys.modules[name] for name in _RELIED_ON if name in sys.modules))
@@ -114,6 +125,9 @@ class Baseline:
         self._empty_main = {name: value for name, value in self._main.items() if name.startswith("__")}
         self._forget_main()
         self._modules = dict(sys.modules)
+        self._path = tuple(filter(os.path.isabs, sys.path))
+        self._loaders = vars(sys.path_importer_cache[os.path.dirname(_STDLIB)]).get("_loaders", _MISSING)
+        self._began = time()  # the life of the next isolate, at the earliest
         gc.collect()
         gc.freeze()  # so that the collections to come look only at what isolates make
 
@@ -125,6 +139,7 @@ class Baseline:
         """Put back what the kernel relies on, so that it can go on; of the isolate's code only atexit functions run."""
         for place, attributes in self._attributes:
             place.update(attributes)
+        self._is_mended = True
 
     def restore(self, silently: bool = False) -> None:
         """Make everything look as it did. No thread of the last isolate may be left.
@@ -138,7 +153,9 @@ class Baseline:
         """
         if sys.modules is not self._all_modules:
             self.spoil("sys.modules was replaced")
-        self.mend()
+        if not self._is_mended:
+            self.mend()
+        self._is_mended = False
         vars(sys).update(self._complete[1][1])
         if self._spoilt:
             raise RuntimeError(self._spoilt)
@@ -159,6 +176,7 @@ class Baseline:
             sys.unraisablehook = lambda _: None
         self._reset_collector()
         self._forget_modules()
+        self._forget_finders()
         leftovers.reset(_is_kept)
         self._restore_reducers()
         if silently:
@@ -225,8 +243,28 @@ class Baseline:
                     raise RuntimeError(f"{name} is there, and its package is not")
                 del modules[name]
         self._modules = dict(modules)
-        for path in [path for path in sys.path_importer_cache if not _is_installed(path)]:
-            del sys.path_importer_cache[path]
+
+    def _forget_finders(self) -> None:
+        """Have the user's part of the path searched anew.
+
+        To list a directory takes longer than all the rest of a start. One on every isolate's path, or in it, keeps its
+        finder, which looks at the directory's time of change at each import, if it had not changed for a while when
+        this life began: a later change cannot have the same time, however coarse the file system's clock is.
+        """
+        finders = sys.path_importer_cache
+        for path in [path for path in finders if not _is_installed(path)]:
+            if not (path.startswith(self._path) and self._is_ordinary(finders[path]) and self._is_settled(path)):
+                del finders[path]
+        self._began = time()
+
+    def _is_ordinary(self, finder: "Any") -> bool:
+        return type(finder) is FileFinder and vars(finder).get("_loaders") == self._loaders
+
+    def _is_settled(self, path: str) -> bool:
+        try:
+            return os.stat(path).st_mtime + _COARSENESS < self._began
+        except OSError:
+            return False
 
     def _restore_reducers(self) -> None:
         """Forget how to pickle what is not there any more; what packages told copyreg stays."""

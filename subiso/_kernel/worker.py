@@ -193,7 +193,8 @@ class _Worker:
             if node.killed and not self._killed:  # by itself: what it told the kernel's thread may be read yet
                 self._killed = monotonic()
             self._spare_body()
-        for step in (self._baseline.mend, self._farewell.run, _flush, self._stop_attendant):
+        baseline = self._baseline
+        for step in (baseline.mend, lambda: self._farewell.run(baseline), _flush, self._stop_attendant):
             try:
                 step()
             except BaseException as error:
