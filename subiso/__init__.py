@@ -38,7 +38,7 @@ The map of the package, from policy down to mechanism; imports point downwards o
           foreign                   threads that libraries start
           copies  pyinit  sharing  elf  capi
           packages                  what is known of single packages: data
-        attendant  waiting  output  setting  asking
+        attendant  waiting (loops)  output  setting  asking
         node                        this interpreter's place among the others
         control  gate               what may be asked of an isolate; where its events stop
         mailbox  post  waitables    how threads wait; what arrives and is sent; what is waited for

@@ -8,7 +8,7 @@ import sys
 
 from subiso import messages, reports
 from subiso._kernel import node as nodes
-from subiso._kernel import output, protocol, setting
+from subiso._kernel import protocol, setting
 from subiso._kernel.arena import slot_of
 from subiso._kernel.control import tell_errors
 from subiso._kernel.interrupt import IsolateKilled, unwind
@@ -76,6 +76,8 @@ def host(data: "tuple[Any, ...]", buffers: list[memoryview]) -> "Body":
     node.name = options[0]
     name_thread(node.name)
     if options[5]:
+        from subiso._kernel import output
+
         output.forward(node)
     reports.install(options[7])
     return (_OneShot if options[1] else _LongLived)(node, options, call, buffers)

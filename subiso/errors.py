@@ -4,11 +4,12 @@ Two sorts: what *you* did (a closed port, a message that cannot be sent) and wha
 killed, it could not start). Errors of the user's own code are neither: they come back as themselves.
 """
 
-import queue
+from _queue import Empty
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import concurrent.futures
+    import queue
 
 
 class IsolateError(Exception):
@@ -87,12 +88,8 @@ class PortClosedError(IsolateError):
     """The port was closed, or the isolate that owned it has ended."""
 
 
-class PortEmpty(IsolateError, queue.Empty, TimeoutError):  # noqa: N818 - named as queue.Empty is
+class PortEmpty(IsolateError, Empty, TimeoutError):  # noqa: N818 - named as queue.Empty is
     """No message is waiting, or none came in time."""
-
-
-class PortFull(IsolateError, queue.Full, TimeoutError):  # noqa: N818 - named as queue.Full is
-    """The bounded port has no room, or got none in time."""
 
 
 class NoSendersError(IsolateError, EOFError):
@@ -101,16 +98,25 @@ class NoSendersError(IsolateError, EOFError):
 
 if TYPE_CHECKING:
 
+    class PortFull(IsolateError, queue.Full, TimeoutError):  # noqa: N818 - named as queue.Full is
+        """The bounded port has no room, or got none in time."""
+
     class BrokenIsolatePool(concurrent.futures.BrokenExecutor, IsolateError):  # noqa: N818 - as BrokenProcessPool
         """The pool can no longer run tasks."""
 
 
 def __getattr__(name: str) -> object:
-    # Made when it is first asked for: its base class brings in logging, which an isolate without a pool can do without.
-    if name != "BrokenIsolatePool":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from concurrent.futures import BrokenExecutor
+    # Made when they are first asked for: their bases bring in what an isolate can do without, such as logging.
+    if name == "BrokenIsolatePool":
+        from concurrent.futures import BrokenExecutor
 
-    namespace = {"__doc__": "The pool can no longer run tasks.", "__module__": __name__}
-    made = globals()[name] = type(name, (BrokenExecutor, IsolateError), namespace)
-    return made
+        bases: tuple[type, ...] = (BrokenExecutor, IsolateError)
+        text = "The pool can no longer run tasks."
+    elif name == "PortFull":
+        from queue import Full
+
+        bases, text = (IsolateError, Full, TimeoutError), "The bounded port has no room, or got none in time."
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    made = type(name, bases, {"__doc__": text, "__module__": __name__})
+    return globals().setdefault(name, made)  # another thread may have been quicker

@@ -7,7 +7,7 @@ from subiso._kernel import node as nodes
 from subiso._kernel import parcels, semaphore, waiting
 from subiso._kernel.arena import NOBODY, Arena, slot_of
 from subiso._kernel.interrupt import unwind
-from subiso.errors import PortClosedError, PortFull
+from subiso.errors import PortClosedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -140,6 +140,8 @@ class SendPort:
         while not semaphore.take(descriptor):
             remaining = None if deadline is None else deadline - monotonic()
             if remaining is not None and remaining <= 0:
+                from subiso.errors import PortFull
+
                 raise PortFull("the port is full")
             semaphore.wait(node, descriptor, remaining)
             if node.killed:

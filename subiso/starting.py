@@ -7,7 +7,7 @@ import _pickle
 
 from subiso import carriers, entry, messages, sending
 from subiso._kernel import node as nodes
-from subiso._kernel import output, protocol, setting
+from subiso._kernel import protocol, setting
 from subiso._kernel.insisting import insist
 from subiso.errors import IsolateSpawnError
 
@@ -83,5 +83,6 @@ def start(
     """Send the job to the interpreter that was lent."""
     kind, body, buffers, carried = call
     sending.grant(node, [*carried, *given], slot, number)
-    job = entry.pack((kind, body), name=name, forward=output.is_wanted(node), **options)
+    forward = setting.forwards_output(in_main=node.slot == nodes.MAIN)
+    job = entry.pack((kind, body), name=name, forward=forward, **options)
     node.mailbox.send_message(nodes.jobs_of(slot), protocol.PICKLE, job, buffers)

@@ -42,6 +42,7 @@ LAYERS = [
     {"subiso._kernel.nursery", "subiso._kernel.worker"},
     {"subiso._kernel.waking"},
     {"subiso._kernel.asking", "subiso._kernel.attendant", "subiso._kernel.output", "subiso._kernel.waiting"},
+    {"subiso._kernel.loops"},
     {"subiso._kernel.node"},
     {"subiso._kernel.control", "subiso._kernel.gate"},
     {"subiso._kernel.mailbox"},
@@ -55,6 +56,7 @@ LAZY = {
     ("subiso._kernel.node", "subiso._kernel.nursery"),
     ("subiso._kernel.worker", "subiso._kernel.faults"),
 }
+NEEDLESS = ["weakref", "queue", "math", "subiso._kernel.loading", "subiso._kernel.loops", "subiso._kernel.output"]
 HEAVY = ["msgspec", "asyncio", "typing", "re", "inspect", "logging", "dataclasses", "traceback", "enum", "ctypes"]
 
 
@@ -113,7 +115,7 @@ def test_the_worker_is_a_leaf():
 @pytest.mark.parametrize(
     ("kind", "costly"),
     [
-        ("object", HEAVY),
+        ("object", HEAVY + NEEDLESS),
         ("list[int]", ["asyncio", "ctypes", "dataclasses", "inspect", "logging", "traceback", "typing_extensions"]),
     ],
     ids=["untyped", "typed"],
@@ -137,6 +139,22 @@ def test_messages_load_little(script, kind, costly):
             print(hello.receive())
     """
     assert script(code).out == "[]\n"
+
+
+def test_the_first_isolate_of_main_loads_little(script):
+    """Futures, and with them logging, are loaded where there is a result to wait for."""
+    program = script(
+        """
+        import sys
+        from subiso import Isolate, ReceivePort
+
+        port = ReceivePort()
+        Isolate.spawn(port.send_port.send, 1).join()
+        print("concurrent.futures" in sys.modules, port.receive(), Isolate.run(abs, -2).result())
+        print("concurrent.futures" in sys.modules)
+        """
+    )
+    assert program.out == "False 1 2\nTrue\n"
 
 
 def test_importing_makes_nothing():

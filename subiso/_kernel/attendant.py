@@ -1,9 +1,9 @@
 """A thread that pumps the mailbox where nobody waits, for futures, descriptors and deadlines; made when needed."""
 
 import functools
-import heapq
 import itertools
 import threading
+from _heapq import heappop, heappush
 from time import monotonic, sleep
 
 from subiso._kernel import locks
@@ -37,7 +37,7 @@ class Attendant:
     def call_at(self, deadline: float, function: "Callable[[], None]") -> None:
         """Call ``function``, which must not block, when the monotonic clock reaches ``deadline``."""
         with self._lock:
-            heapq.heappush(self._deadlines, (deadline, next(self._order), function))
+            heappush(self._deadlines, (deadline, next(self._order), function))
         self._event.notify()
 
     def stop(self) -> None:
@@ -60,7 +60,7 @@ class Attendant:
         self._node.mailbox.attend([self._event], functools.partial(self._has_changed, first), first)
         while self._deadlines and self._deadlines[0][0] <= monotonic():
             with self._lock:
-                _, _, function = heapq.heappop(self._deadlines)
+                _, _, function = heappop(self._deadlines)
             function()
 
     def _has_changed(self, first: float | None) -> bool:

@@ -18,7 +18,7 @@ import sys
 from _frozen_importlib import BuiltinImporter, ModuleSpec
 from _frozen_importlib_external import ExtensionFileLoader
 
-from subiso._kernel import libraries, loading, packages
+from subiso._kernel import packages
 from subiso._kernel.interpreters import IMMORTALS_DRIFT, REFUSING_STDLIB
 
 TYPE_CHECKING = False
@@ -99,16 +99,26 @@ def _facts_of(name: str) -> "Facts":
 
 def _create_module(loader: ExtensionFileLoader, spec: "ModuleSpec") -> "ModuleType":
     """Take the place of ``ExtensionFileLoader.create_module``."""
-    if refusal := _refusal_of(spec.name):
+    refusal, takes_copy = _refusal_of(spec.name), _takes_copy(spec.name)
+    if refusal or takes_copy:
+        from subiso._kernel import loading  # only now: many isolates never need it
+    if refusal:
         raise loading.import_error(spec, refusal, RefusedExtension)
-    if _takes_copy(spec.name):
+    if takes_copy:
         with _check_lifted, loading.Attempt(spec.name, spec.origin):
             module = loading.create(spec)
     else:
         module = _ordinary[ExtensionFileLoader]["create_module"](loader, spec)
     if spec.name == "_ctypes":
-        libraries.intercept(module)
+        _intercept(module)
     return module
+
+
+def _intercept(ctypes: "ModuleType") -> None:
+    """Have C libraries that must not be shared loaded from copies."""
+    from subiso._kernel import libraries
+
+    libraries.intercept(ctypes)
 
 
 def _refusal_of(name: str) -> str | None:
@@ -133,6 +143,8 @@ def _exec_module(loader: ExtensionFileLoader, module: "ModuleType") -> None:
     if not _takes_copy(loader.name):
         execute(loader, module)
         return
+    from subiso._kernel import loading
+
     with _check_lifted, loading.Attempt(loader.name, loader.path):
         execute(loader, module)
     if needless := packages.MODULES.get(loader.name, {}).get("warning"):
@@ -176,7 +188,7 @@ def _create_builtin(spec: "ModuleSpec") -> "ModuleType | None":
     if spec.name not in packages.STAND_INS:
         original = _ordinary[BuiltinImporter]["create_module"].__func__(spec)
         if spec.name == "_ctypes":
-            libraries.intercept(original)
+            _intercept(original)
         return original  # type: ignore[no-any-return]
     module = type(sys)(spec.name, "Does nothing in an isolate: what it controls belongs to the process.")
     for names, result in packages.STAND_INS[spec.name]:

@@ -21,7 +21,6 @@ each time it is read, and not in an endless loop or in gigabytes.
 
 import mmap
 import os
-from math import inf
 from time import monotonic_ns as now
 
 from subiso._kernel import arena, doorbell, locks, protocol
@@ -47,6 +46,7 @@ _ROOM = arena.RING - _CONTROL - _RESERVE  # bytes for records in the ring
 _FIRST_SEGMENT, _LAST_SEGMENT = 1 << 18, 1 << 24  # bytes; in between, more than twice what the reader lags behind
 _LASTING = 1 << 22  # bytes; a longer segment is written once, so its reader gives back the pages that it has read
 _PAGES = 1 << 20  # bytes: so many at once
+_NEVER = float("inf")
 _GIVE_BACK = getattr(mmap, "MADV_REMOVE", None)  # only Linux can
 
 Record = tuple[int, int, bytes]  # kind, address, payload
@@ -327,7 +327,7 @@ class Reader:
 
     def _next_gift_of(self, segment: Segment | None) -> float:
         if segment is None or segment.size <= _LASTING or _GIVE_BACK is None:
-            return inf
+            return _NEVER
         return self._place[2] + self._given_back + _PAGES
 
     def _give_back(self, head: int) -> None:

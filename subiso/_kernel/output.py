@@ -59,10 +59,3 @@ def forward(node: Node) -> None:
         node.mailbox.open_fixed(nodes.WRITTEN)
     sys.stdout = ForwardedStream(node, "stdout")
     sys.stderr = ForwardedStream(node, "stderr")
-
-
-def is_wanted(node: Node) -> bool:
-    """Return whether isolates that this one starts must forward what they print."""
-    if node.slot == nodes.MAIN:
-        return sys.stdout is not sys.__stdout__ or sys.stderr is not sys.__stderr__
-    return isinstance(sys.stdout, ForwardedStream)

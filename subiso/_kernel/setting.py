@@ -47,6 +47,13 @@ def capture(policy: str | None = None) -> bytes:
     return _last[5]
 
 
+def forwards_output(in_main: bool) -> bool:
+    """Return whether isolates that are started here must forward what they print."""
+    if in_main:
+        return sys.stdout is not sys.__stdout__ or sys.stderr is not sys.__stderr__
+    return type(sys.stdout).__module__ == "subiso._kernel.output"
+
+
 def apply(setting: bytes) -> None:
     """Take over the creator's setting. The process's C environment is not touched: it belongs to all."""
     global _is_confined
