@@ -16,8 +16,12 @@ TIMES = 60
 LONG = 120  # seconds
 
 
-@pytest.mark.parametrize("work", ["run", "pool", "group", "actor", "stream", "request", "supervisor", "transfer"])
+@pytest.mark.parametrize(
+    "work", ["run", "pool", "group", "actor", "stream", "request", "supervisor", "transfer", "trio"]
+)
 def test_a_ctrl_c(work):
+    if work == "trio":
+        pytest.importorskip("trio", reason="trio is not installed")
     seed = random.SystemRandom().randrange(1 << 32)
     command = [sys.executable, str(PROGRAM), work, str(TIMES), str(seed)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
