@@ -2,6 +2,7 @@
 
 import time
 from functools import partial
+from statistics import median
 from typing import TYPE_CHECKING
 
 from bench._figures import Cases, Results
@@ -18,8 +19,9 @@ MOST = max(2, cores())
 question = Question(
     "speedup",
     "Speed-up from one worker to as many as there are processors",
-    "A worker repeats a piece of work for 0.3 s, alone; then several at once each do the same. The gain is how many "
-    "times as much is done in the same time. The rate is that of one worker alone, in pieces of work a second.",
+    "A worker repeats a piece of work for 0.08 s, alone; then several at once each do the same, and so on, nine "
+    "times, since a processor's speed changes from second to second. The gain is how many times as much is done in the "
+    "same time, the median of the turns. The rate is that of one worker alone, in pieces of work a second.",
     {"gain": Metric("×", lower_is_better=False), "rate": Metric("per s", lower_is_better=False, compare=False)},
 )
 
@@ -37,13 +39,14 @@ def gains(name: str, opponent: str, effort: Effort) -> Cases:
     for workers in sorted({2, MOST} | {number for number in (4, 8, 16, 32) if number < MOST}):
         with POOLS[opponent](workers) as pool:
             seconds_for(pool, name, 2, workers)
-            times = max(1, int(effort(0.3, 0.01) / (seconds_for(pool, name, 3, 1) / 3)))
-            seconds_for(pool, name, max(1, times // 2), workers)  # long enough that everybody comes, and loads it
-            before = seconds_for(pool, name, times, 1)
-            together = seconds_for(pool, name, times, workers)
-            after = seconds_for(pool, name, times, 1)
-        alone = (before + after) / 2
-        cases[f"{name}, {workers} workers"] = {"gain": workers * alone / together, "rate": times / alone}
+            times = max(1, int(effort(0.08, 0.01) / (seconds_for(pool, name, 3, 1) / 3)))
+            seconds_for(pool, name, 2 * times, workers)  # long enough that everybody comes, and loads it
+            alone, together = [seconds_for(pool, name, times, 1)], []
+            for _ in range(effort(9, 1)):
+                together.append(seconds_for(pool, name, times, workers))
+                alone.append(seconds_for(pool, name, times, 1))
+        found = [workers * (a + b) / 2 / c for a, b, c in zip(alone, alone[1:], together, strict=False)]
+        cases[f"{name}, {workers} workers"] = {"gain": median(found), "rate": times / median(alone)}
     return cases
 
 
