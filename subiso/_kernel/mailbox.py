@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 # Shorter, an answer that takes longer than that is never waited for again once both sides have begun to block.
 SPIN = 600
 NAP = 0.002  # seconds without a thread in a hurry, after which the others look after the doorbell again
-_SPINS = [range(max(SPIN >> misses, 20)) for misses in range(32)]
+_TRIAL = 64  # spins in vain, one after the other, after which a long one is tried again
+_SPINS = [*(range(max(SPIN >> misses, 4)) for misses in range(_TRIAL)), range(SPIN)]
+_SHORT = 8  # the first of the shortest of these
+_AT_ONCE = 8  # looks; what has come by then would have come without a spin
 _FOREVER = 1e9  # seconds; a longer time-out is none
 
 
@@ -179,22 +182,25 @@ class Mailbox(Post):
         """Look for a short while, during which senders need not ring; return whether it is ready.
 
         How long depends on what it was good for the last times. One that was in vain halves the next, and one that was
-        not doubles it, so that where others need the processor, and answers come late, little of it is taken. One in 32
-        is long nevertheless; if that one was not in vain, all are again.
+        not doubles it, so that where others need the processor, and answers come late, little of it is taken. Now and
+        then one is long nevertheless; if that one was not in vain, all are again. What is there at once says nothing
+        about what a longer spin is good for.
         """
+        misses = self._misses
         pump_from, find, dirty, end = self.pump_from, self._find, self._dirty, self._dirty_end
         if self._sleepers:
             self.arena.words[self._sleeping] = 0
         try:
-            for _ in _SPINS[self._misses & 31]:
+            for look in _SPINS[misses]:
                 pumped, until = self.pumped, now()
                 flag = find(b"\1", dirty, end)
                 if flag >= 0:
                     pump_from(flag, until, pumped)
                     if ready():
-                        self._misses = self._misses >> 1 if self._misses & 31 else 0
+                        if misses and look >= _AT_ONCE:
+                            self._misses = misses >> 1 if misses < _TRIAL else 0
                         return True
-            self._misses += 1
+            self._misses = misses + 1 if misses < _TRIAL else _SHORT
             return False
         finally:
             if self._sleepers:  # others sleep: from now on they must be woken again
