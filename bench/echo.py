@@ -1,8 +1,12 @@
 """How long does a message take there and back, flat out?"""
 
+import mmap
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
+
+import msgspec
 
 from bench import _channels
 from bench._channels import Channel
@@ -10,12 +14,15 @@ from bench._figures import Cases, Results, percentiles
 from bench._harness import Effort, Metric, Panel, Question, need, timed
 from bench._messages import SMALL, Tick, untyped
 
+BY_HAND = "by hand, in shared memory"  # what bounds the others
+
 question = Question(
     "echo",
     "A message there and back, flat out",
     "The next message leaves when the last one is back. The small typed message has an int and a str: a Struct "
     "through a typed port, which checks it, and a dataclass, pickled, with the others; the thread hands over the "
-    "object itself.",
+    "object itself. By hand: the bytes of the Struct at one place in memory that two isolates share, and a flag that "
+    "both look at without a pause; no second sender, no order, nobody to wake, no end.",
     {"p50": Metric("µs"), "p99": Metric("µs")},
     panels=[Panel(SMALL, "p50"), Panel("1 kB of bytes", "p50"), Panel("1 MB of bytes", "p50")],
 )
@@ -94,6 +101,48 @@ def runner(effort: Effort) -> Cases:
                 cases[case] = percentiles(timed(partial(trip, message), 0.01))
     loop.close()
     return cases
+
+
+def echo_by_hand(descriptor: int) -> None:
+    """Send back the Structs that come to one place in shared memory, until an empty one does."""
+    memory = mmap.mmap(descriptor, mmap.PAGESIZE)
+    encode, decode = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(Tick).decode
+    while True:
+        while memory[0] != 1:
+            pass
+        size = memory[1]
+        if not size:
+            return
+        body = encode(decode(memory[2 : 2 + size]))
+        memory[2 : 2 + len(body)] = body
+        memory[0] = 2
+
+
+@question.opponent(BY_HAND, part=True)
+def shared_memory(effort: Effort) -> Cases:
+    """Measure the least that Python code can do: one place, a flag that both look at without a pause."""
+    from subiso import Isolate
+
+    descriptor = os.memfd_create("bench")
+    os.ftruncate(descriptor, mmap.PAGESIZE)
+    memory = mmap.mmap(descriptor, mmap.PAGESIZE)
+    encode, decode = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(Tick).decode
+    message = Tick(1, "tick")
+
+    def trip() -> Tick:
+        body = encode(message)
+        memory[1], memory[2 : 2 + len(body)] = len(body), body
+        memory[0] = 1
+        while memory[0] != 2:
+            pass
+        return decode(memory[2 : 2 + memory[1]])
+
+    with Isolate.spawn(echo_by_hand, descriptor) as one:
+        assert trip() == message
+        small = percentiles(timed(trip, effort(0.3, 0.01)))
+        memory[1], memory[0] = 0, 1
+        one.join()
+    return {SMALL: small}
 
 
 @question.answers

@@ -5,11 +5,14 @@ Nothing is lent before the work has been encoded, so that what cannot be sent fa
 
 import _pickle
 
-from subiso import carriers, entry, messages, sending
+from subiso import carriers, entry, errors, failures, messages, sending
 from subiso._kernel import node as nodes
 from subiso._kernel import protocol, setting
 from subiso._kernel.insisting import insist
 from subiso.errors import IsolateSpawnError
+
+# What `entry.refuse` needs, loaded before anything can fail: without descriptors no file could be opened then.
+FOR_REFUSING = failures.pack, errors.PortFull
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

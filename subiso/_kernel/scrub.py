@@ -42,6 +42,7 @@ _RELIED_ON = (  # what patches in these could do to the kernel or to later isola
     *("mmap", "os", "os.path", "posix", "select", "struct", "threading", "time", "types", "warnings"),
 )
 _COARSENESS = 5.0  # seconds by which a file system's times may be rounded, and its clock be wrong
+_MOST_FINDERS = 200
 _MISSING = object()
 _TOOLS = range(6)  # of sys.monitoring
 
@@ -125,7 +126,6 @@ class Baseline:
         self._empty_main = {name: value for name, value in self._main.items() if name.startswith("__")}
         self._forget_main()
         self._modules = dict(sys.modules)
-        self._path = tuple(filter(os.path.isabs, sys.path))
         self._loaders = vars(sys.path_importer_cache[os.path.dirname(_STDLIB)]).get("_loaders", _MISSING)
         self._began = time()  # the life of the next isolate, at the earliest
         gc.collect()
@@ -247,13 +247,14 @@ class Baseline:
     def _forget_finders(self) -> None:
         """Have the user's part of the path searched anew.
 
-        To list a directory takes longer than all the rest of a start. One on every isolate's path, or in it, keeps its
-        finder, which looks at the directory's time of change at each import, if it had not changed for a while when
-        this life began: a later change cannot have the same time, however coarse the file system's clock is.
+        To list a directory takes longer than all the rest of a start. One that had not changed for a while when this
+        life began keeps its finder, which looks at the directory's time of change at each import: a later change cannot
+        have the same time, however coarse the file system's clock is.
         """
         finders = sys.path_importer_cache
         for path in [path for path in finders if not _is_installed(path)]:
-            if not (path.startswith(self._path) and self._is_ordinary(finders[path]) and self._is_settled(path)):
+            many = len(finders) > _MOST_FINDERS
+            if many or not (self._is_ordinary(finders[path]) and self._is_settled(path)):
                 del finders[path]
         self._began = time()
 
