@@ -43,13 +43,14 @@ def tasks(every: All) -> str:
 
 
 def short_programs(every: All) -> str:
-    first = figure(every, "startup", "subiso", startup.COLD, "p50", "ms")
-    thread, process = (
-        figure(every, "startup", name, startup.COLD, "p50", "ms") for name in ("thread", "process (spawn)")
+    (first, process, thread), (whole, with_process, with_thread) = (
+        [figure(every, "startup", name, case, "p50", "ms") for name in ("subiso", "process (spawn)", "thread")]
+        for case in (startup.COLD, startup.PROGRAM)
     )
     return (
         f"**The program is short.** Its first isolate has answered after {first}, the import of the library included; "
-        f"a process after {process}, a thread after {thread}."
+        f"a process after {process}, a thread after {thread}. The whole program takes {whole}, with a process "
+        f"{with_process}, with a thread {with_thread}."
     )
 
 
