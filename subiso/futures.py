@@ -5,7 +5,7 @@ import weakref
 from concurrent.futures import Future
 from time import monotonic
 
-from subiso import failures, messages
+from subiso import failures, messages, reports
 from subiso._kernel import attendant as attendants
 from subiso._kernel import parcels, protocol, waiting
 from subiso._kernel.insisting import insist
@@ -189,6 +189,7 @@ class IsolateFuture(Future[R]):
             node.mailbox.wait([self._done], lambda: self.done() or node.killed, timeout and max(timeout, 0))
             if node.killed:
                 raise unwind()
+        reports.settle(node)
 
     def __reduce__(self) -> "tuple[Any, ...]":
         raise SendError(self.__subiso_unsendable__)

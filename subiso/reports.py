@@ -9,6 +9,8 @@ import _pickle
 import os
 import sys
 import warnings
+from _thread import get_ident
+from time import monotonic, sleep
 
 from subiso import messages
 from subiso._kernel import leftovers, parcels
@@ -20,18 +22,22 @@ if TYPE_CHECKING:
     from typing import Any
 
     from subiso._kernel.node import Node
+    from subiso._kernel.waitables import Inbox
 
     type Levels = tuple[int, int, dict[str, int]]  # the root logger's, what is disabled, other loggers'
     type Pattern = str | tuple[str, int] | None
     type Filter = tuple[str, Pattern, tuple[str, str], Pattern, int]
 
 RECORD, WARNING = "record", "warning"
+_PATIENCE = 0.5  # seconds that a result waits for reports which another thread is handling
+_LOOK = 0.0002  # seconds between looks whether it is
 _BUILTINS = "builtins"
 _ADDRESS = address_of(nodes.MAIN, 0, nodes.REPORTS)
 
 _last: "tuple[Levels | None, list[Any], bytes] | None" = None
 _inherited: "Levels | None" = None  # of this isolate, for those that it starts while it has no logging itself
 
+_taker: dict[None, int] = {}  # the thread that handles reports
 
 # -- where an isolate is started ---------------------------------------------------------------------------------------
 
@@ -188,8 +194,32 @@ def attend(node: "Node", slot: int, number: int, question: bytes) -> bytes:
 
 
 def _take(node: "Node") -> None:
-    """Take the reports that have arrived. Called by any thread that pumps, which is not to suffer from them."""
-    inbox = node.locals["reports"]
+    """Take the reports that have arrived, unless another thread is about it, which takes these, too.
+
+    Called by any thread that pumps, which is not to suffer from them.
+    """
+    inbox, own = node.locals["reports"], get_ident()
+    while inbox.messages and _taker.setdefault(None, own) == own:  # taken in one step, which Ctrl-C cannot tear
+        try:
+            _take_all(inbox)
+        finally:
+            _taker.pop(None, None)
+
+
+def settle(node: "Node") -> None:
+    """Return when what has been reported so far has been handled, though other threads be about it; soon in any case.
+
+    So reports come before the result of the work that made them. A handler may wait for the thread that calls this.
+    """
+    if "reports" not in node.locals:
+        return
+    _take(node)
+    own, deadline = get_ident(), monotonic() + _PATIENCE
+    while _taker.get(None, own) != own and monotonic() < deadline:
+        sleep(_LOOK)
+
+
+def _take_all(inbox: "Inbox") -> None:
     while inbox.messages:
         try:
             message = inbox.messages.popleft()
