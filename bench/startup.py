@@ -98,7 +98,7 @@ def cold(name: str, effort: Effort) -> Cases:
         outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         whole = time.perf_counter() - before
         if "ImportError" in outcome.stderr or "ModuleNotFoundError" in outcome.stderr:
-            raise Unavailable(outcome.stderr.splitlines()[-1])
+            raise Unavailable(outcome.stderr.splitlines()[-1].partition(" (")[0])  # without where the file lies
         if outcome.returncode:
             raise RuntimeError(outcome.stderr)
         began, imported, end = map(float, outcome.stdout.split())

@@ -36,8 +36,8 @@ _ADDRESS = address_of(nodes.MAIN, 0, nodes.REPORTS)
 
 _last: "tuple[Levels | None, list[Any], bytes] | None" = None
 _inherited: "Levels | None" = None  # of this isolate, for those that it starts while it has no logging itself
-
 _taker: dict[None, int] = {}  # the thread that handles reports
+
 
 # -- where an isolate is started ---------------------------------------------------------------------------------------
 
