@@ -137,19 +137,22 @@ def _gain(every: All) -> str:
 
 
 def _memory(every: All) -> str:
-    bare, loaded, process = (
-        shown(every, "memory", name, case, "uss", "MB")
-        for name, case in (
-            (memory.RAW_INTERPRETER, "bare"),
-            (memory.RAW_INTERPRETER, "msgspec"),
-            (memory.RAW_PROCESS, "msgspec"),
+    process, spawned = (memory.RAW_PROCESS, "msgspec", "uss"), ("process (spawn)", "msgspec", "uss")
+    bare, loaded, receiving, other = (
+        shown(every, "memory", *which, "MB")
+        for which in (
+            (memory.RAW_INTERPRETER, "bare", "uss"),
+            (memory.RAW_INTERPRETER, "msgspec", "uss"),
+            (memory.RAW_RECEIVER, "msgspec", "uss"),
+            process,
         )
     )
-    least = ratio("memory", (memory.RAW_INTERPRETER, "msgspec", "uss"), ("process (spawn)", "msgspec", "uss"))(every)
+    least = ratio("memory", (memory.RAW_RECEIVER, "msgspec", "uss"), spawned)(every)
     return (
         f"an interpreter on a thread, with nothing of subiso's, takes {bare}; with msgspec and what that imports "
-        f'{loaded}; `python -c "import msgspec"` {process}'
-        + (f". With nothing of subiso's the ratio would be {least.median:.3g}" if least else "")
+        f"{loaded}; with `threading` and `pickle` besides {receiving}"
+        + (f", which is {least.median:.3g} of a process: so much would remain if subiso were nothing" if least else "")
+        + f'; `python -c "import msgspec"` {other}'
     )
 
 

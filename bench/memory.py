@@ -16,7 +16,9 @@ from bench._harness import Effort, Metric, Panel, Question, context_of, need
 from bench._hello import wait_in_isolate, wait_in_process
 
 LOADED = {"bare": "", "msgspec": "msgspec", "numpy": "numpy"}
-RAW_INTERPRETER, RAW_PROCESS = "interpreter, nothing else", "python -c"  # what bounds the others
+# What bounds the others.
+RAW_INTERPRETER, RAW_PROCESS = "interpreter, nothing else", "python -c"
+RAW_RECEIVER = "interpreter, threading and pickle"
 FIRST, MORE = 2, 4  # workers that are there before it counts, and those that count
 
 question = Question(
@@ -27,7 +29,9 @@ question = Question(
     "`/proc/PID/smaps`). Of what lives inside the process: how much its own USS grows; pages of memory files, which "
     "are mapped by several interpreters of the process and so do not count as private, are counted once. No spare "
     "interpreters are kept meanwhile. The raw parts show what bounds the others: an interpreter on a thread, with "
-    "nothing of subiso but the loader of private copies, and `python -c`; both load the package and wait.",
+    "nothing of subiso but the loader of private copies; the same with the modules of the standard library that nobody "
+    "can do without who receives pickled work from shared memory on a thread of its own; and `python -c`. All load the "
+    "package and wait.",
     {"uss": Metric("MB")},
     rounds=3,
     panels=[Panel(name, "uss", name if name == "bare" else f"with {name}", log=False) for name in LOADED],
@@ -148,17 +152,17 @@ def interpreter(effort: Effort) -> Cases:
 
 
 LOADER = """
-from subiso._kernel.own_builtins import install
+from subiso._kernel.lazy import install
 install()
 from subiso._kernel.extensions import install
 install()
 """
+RECEIVER = "import _pickle, mmap, select, struct, threading"
 WAITING = "import os; os.write({answer}, b'1'); os.read({question}, 1)"  # what a raw part does in the end
 
 
-@question.opponent(RAW_INTERPRETER, part=True)
-def raw_interpreter(effort: Effort) -> Cases:
-    """Measure what no isolate can do without: an interpreter, a thread, and a package from private copies."""
+def interpreters_with(first: str, effort: Effort) -> Cases:
+    """Measure interpreters that execute some code, load a package from private copies, and wait."""
     from subiso._kernel.interpreters import create
 
     def run(code: str) -> None:
@@ -173,7 +177,8 @@ def raw_interpreter(effort: Effort) -> Cases:
 
         def start(load: str = load, others: list[tuple[int, threading.Thread]] = others) -> None:
             (question, ask), (answered, answer) = os.pipe(), os.pipe()
-            code = f"import sys; sys.path[:] = {sys.path!r}\n{load}{WAITING.format(answer=answer, question=question)}"
+            wait = WAITING.format(answer=answer, question=question)
+            code = f"import sys; sys.path[:] = {sys.path!r}\n{first}\n{load}{wait}"
             one = threading.Thread(target=run, args=(code,))
             one.start()
             os.read(answered, 1)
@@ -184,6 +189,16 @@ def raw_interpreter(effort: Effort) -> Cases:
             os.write(ask, b"1")
             one.join()
     return cases
+
+
+@question.opponent(RAW_INTERPRETER, part=True)
+def raw_interpreter(effort: Effort) -> Cases:
+    return interpreters_with("", effort)
+
+
+@question.opponent(RAW_RECEIVER, part=True)
+def raw_receiver(effort: Effort) -> Cases:
+    return interpreters_with(RECEIVER, effort)
 
 
 @question.opponent(RAW_PROCESS, part=True)

@@ -32,7 +32,7 @@ The map of the package, from policy down to mechanism; imports point downwards o
     _kernel/                    what makes isolates run; it knows no policy
         faults                      what tests put in at any step; loaded by nothing else
         nursery (limits)  worker    interpreters: made and lent in main; lived in
-        forks  exits  interrupt  waking  scrub (leftovers)  own_builtins
+        forks  exits  interrupt  waking  scrub (leftovers)  own_builtins  lazy
         extensions                  packages with compiled code, by
           loading  libraries        private copies: of modules, and of libraries that they bring
           foreign                   threads that libraries start

@@ -224,7 +224,7 @@ def test_what_a_package_can_do_without_is_not_loaded_for_it() -> None:
     """msgspec finds no typing_extensions, for all that it takes from there is typing's; others find it."""
     pytest.importorskip("typing_extensions")
     code = """
-from subiso._kernel.own_builtins import install
+from subiso._kernel.lazy import install
 install()
 import sys, msgspec
 answer("typing_extensions" in sys.modules)

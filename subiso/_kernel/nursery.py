@@ -41,6 +41,8 @@ import sys
 sys.path[:] = {path!r}
 from subiso._kernel.own_builtins import install
 install()
+from subiso._kernel.lazy import install
+install()
 {prefix}from subiso._kernel.worker import main
 main({slot}, {descriptor}, {control}, {doorbell})
 """

@@ -16,8 +16,8 @@ Races, and what closes them
 """
 
 import struct
+from _heapq import heapify, heappop, heappush
 from collections import deque
-from heapq import heapify, heappop, heappush
 from time import monotonic_ns as now
 
 from subiso._kernel import doorbell, links, locks, parcels, protocol, semaphore

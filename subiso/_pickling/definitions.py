@@ -129,8 +129,8 @@ def reduce_function(pickler: "Pickler", function: FunctionType) -> "tuple[Any, .
         if namespace is None:
             namespace = {name: outside[name] for name in _IDENTITY if name in outside}
             scope.namespaces[id(outside)] = namespace
-    modules = [value for value in names.values() if type(value) is ModuleType]
-    modules += [value for _, value in contents if type(value) is ModuleType]
+    modules = [value for value in names.values() if isinstance(value, ModuleType)]
+    modules += [value for _, value in contents if isinstance(value, ModuleType)]
     state = names, _attributes(function), function.__dict__ or None, contents, _submodules(modules, facts.names)
     return make_function, (facts.marshalled, namespace, function.__closure__), state, None, None, set_function
 
@@ -257,11 +257,13 @@ def reduce_code(pickler: "Pickler", code: CodeType) -> "tuple[Any, ...]":
 # -- modules, and small things -------------------------------------------------------------------------------------
 
 
-def reduce_module(pickler: "Pickler", module: ModuleType) -> "tuple[Any, ...]":
-    """Name a module that will be found, or take it apart."""
+def reduce_module(pickler: "Pickler", module: ModuleType) -> "Any":
+    """Name a module that will be found, or take it apart, unless it is of a class of its own."""
     name = module.__name__
     if name == "__main__" or references.is_reachable(name, module):
         return find_module, (name,)
+    if type(module) is not ModuleType:
+        return NotImplemented
     contents = {key: value for key, value in vars(module).items() if key not in _MODULE_ONLY}
     return ModuleType, (name,), contents, None, None, set_module
 

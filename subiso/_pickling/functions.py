@@ -269,6 +269,7 @@ def _deferred(module: str, name: str) -> "Reducer":
 
 
 _reduce_named = _deferred("subiso._pickling.names", "reduce_named")
+_reduce_module = _deferred("subiso._pickling.definitions", "reduce_module")
 _reduce_member = _deferred("subiso._pickling.classes", "reduce_member")
 _reduce_view = _deferred("subiso._pickling.definitions", "reduce_view")
 _reduce_wrapped = _deferred("subiso._pickling.definitions", "reduce_wrapped")
@@ -278,7 +279,7 @@ _REDUCERS: "dict[type, Reducer]" = {
     FunctionType: _reduce_function,
     type: _reduce_class,
     MethodType: _reduce_method,
-    ModuleType: _deferred("subiso._pickling.definitions", "reduce_module"),
+    ModuleType: _reduce_module,
     CellType: _deferred("subiso._pickling.definitions", "reduce_cell"),
     CodeType: _deferred("subiso._pickling.definitions", "reduce_code"),
     MappingProxyType: _deferred("subiso._pickling.definitions", "reduce_proxy"),
@@ -325,8 +326,9 @@ def _find_reducer(kind: type, kinds: _Kinds) -> "Reducer | None":
     named = _REDUCERS_BY_NAME.get((module, kind.__name__))
     if named is not None:
         return named
-    own = type(kind.__reduce_ex__) is FunctionType or type(kind.__reduce__) is FunctionType
-    return _reduce_by_own_word if own and kind not in sys.modules["copyreg"].dispatch_table else None
+    if type(kind.__reduce_ex__) is FunctionType or type(kind.__reduce__) is FunctionType:
+        return _reduce_by_own_word if kind not in sys.modules["copyreg"].dispatch_table else None
+    return _reduce_module if issubclass(kind, ModuleType) else None
 
 
 def _find_reducer_by_metaclass(kind: type, kinds: _Kinds) -> "Reducer | None":
