@@ -1,5 +1,6 @@
 """Killing Python code that runs: whatever it does, it is unwound, and its interpreter can be used again."""
 
+import opcode
 import threading
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from subiso import Isolate, IsolateKilled, ReceivePort
 from subiso._kernel import node as nodes
 from subiso._kernel import nursery as nurseries
-from subiso._kernel.interpreters import SIGNALS_DELIVER_EXCEPTIONS
+from subiso._kernel.interpreters import SIGNALS_DELIVER_EXCEPTIONS, UNGUARDED
 
 LONG = 20  # seconds: the bound of a wait that should be over at once
 
@@ -448,6 +449,12 @@ def test_nothing_is_left_behind(entry):
         wait_until_ready(isolate._slot)
         # The interpreter used last is lent first.
         assert Isolate.run(look).result(LONG) == (isolate._slot, [None] * 6)
+
+
+def test_the_numbers_of_instructions():
+    """They are noted for this version of Python, as it has them."""
+    names = (name for name in opcode.opmap if name == "NOP" or name.startswith("JUMP_"))
+    assert {number for name in names if (number := opcode.opmap[name]) < 256} == UNGUARDED
 
 
 def test_tools_of_the_user():

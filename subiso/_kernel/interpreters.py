@@ -94,6 +94,19 @@ COPIES_BY_PYINIT = sys.version_info >= (3, 13)
 JUMPS_CAN_RAISE = sys.version_info >= (3, 14)
 """What a monitoring callback raises at a jump passes by the handlers of that function before 3.14."""
 
+UNGUARDED = frozenset(
+    {
+        (3, 12): (9, 110, 134, 140),
+        (3, 13): (30, 77, 78, 79),
+        (3, 14): (27, 75, 76, 77),
+        (3, 15): (25, 74, 75, 76),
+    }.get(sys.version_info[:2], ())
+)
+"""The instructions for which the compiler does not always note the handlers around them: NOP and JUMP_*.
+
+By their numbers, because each isolate would pay for `opcode`. On a version that is not known here, where numbers may be
+others, none is."""
+
 FRAMES_ARE_OWN = sys.version_info >= (3, 14)
 """Whether `sys._current_frames` leaves other interpreters alone. Before, it makes frame objects of theirs without their
 GIL, and the process aborts."""

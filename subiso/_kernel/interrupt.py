@@ -16,7 +16,7 @@ import sys
 from _thread import get_ident
 from time import monotonic, thread_time
 
-from subiso._kernel.interpreters import JUMPS_CAN_RAISE
+from subiso._kernel.interpreters import JUMPS_CAN_RAISE, UNGUARDED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,7 +75,6 @@ class Interrupter:
         self._began = 0.0
         self._look = self._reminder = (0.0, 0.0)  # when, and how long after the one before
         self._tool: int | None = None
-        self._unguarded = _unguarded()  # now: an import at the time of a kill might fail, or run the user's finders
         self._places: dict[int, tuple[CodeType, int]] = {}  # by thread: its last instruction
         self._kernel = get_ident()  # the thread that makes this object; nothing is raised in it
 
@@ -153,7 +152,7 @@ class Interrupter:
         verdict = self._judge(code)
         if verdict is not _RAISE:
             return verdict
-        if get_ident() not in _unwinding and code.co_code[sys._getframe(1).f_lasti] in self._unguarded:
+        if get_ident() not in _unwinding and code.co_code[sys._getframe(1).f_lasti] in UNGUARDED:
             return None
         raise unwind()
 
@@ -168,7 +167,7 @@ class Interrupter:
         last = self._places.get(get_ident())
         if last is None or last[0] is not code or offset > last[1]:
             self._places[get_ident()] = code, offset
-        elif offset == last[1] or get_ident() in _unwinding or code.co_code[offset] not in self._unguarded:
+        elif offset == last[1] or get_ident() in _unwinding or code.co_code[offset] not in UNGUARDED:
             return self._on_jump(code)
         return None
 
@@ -199,13 +198,6 @@ class Interrupter:
                 return None
             self.tainted = True
         return _RAISE
-
-
-def _unguarded() -> frozenset[int]:
-    """Return the instructions for which the compiler does not always note the handlers around them."""
-    from opcode import opmap
-
-    return frozenset(number for name, number in opmap.items() if name == "NOP" or name.startswith("JUMP_"))
 
 
 def _is_called_by_user(frame: "FrameType | None") -> bool:
