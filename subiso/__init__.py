@@ -173,9 +173,10 @@ def __getattr__(name: str) -> object:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'subiso' has no attribute {name!r}")
-    import importlib
+    import sys
 
-    value = getattr(importlib.import_module(f"subiso.{home}"), name)
+    __import__(module := f"subiso.{home}")
+    value = getattr(sys.modules[module], name)
     globals()[name] = value
     return value
 
