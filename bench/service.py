@@ -155,11 +155,11 @@ def report(pool: str, found: list[Figures], ours: list[Figures]) -> None:
     """Print the medians of all turns; beside isolates, the median ratio of one and the same turn."""
 
     def middle(name: str) -> float:
-        return statistics.median(getattr(one, name) for one in found)
+        return statistics.median(float(getattr(one, name)) for one in found)
 
     def ratio(name: str) -> float:
         return statistics.median(
-            getattr(mine, name) / getattr(theirs, name) for mine, theirs in zip(ours, found, strict=True)
+            float(getattr(mine, name)) / float(getattr(theirs, name)) for mine, theirs in zip(ours, found, strict=True)
         )
 
     line = (
