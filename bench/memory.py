@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from statistics import fmean
 from typing import Any
 
 from bench._figures import Cases, Results
@@ -72,13 +73,12 @@ def settled(look: Callable[[], float], effort: Effort) -> float:
 
 def grown(start: Callable[[], None], effort: Effort) -> float:
     """Return the MB by which this process grows with each worker that is started in it."""
-
-    for _ in range(FIRST):
+    for _ in range(effort(FIRST, 1)):
         start()
     before = settled(private, effort)
-    for _ in range(MORE):
+    for _ in range(effort(MORE, 1)):
         start()
-    return (settled(private, effort) - before) / MORE
+    return (settled(private, effort) - before) / effort(MORE, 1)
 
 
 def each_apart(measure: Callable[[str, Effort], float], effort: Effort) -> Cases:
@@ -116,13 +116,12 @@ def processes(method: str, effort: Effort) -> Cases:
     cases = {}
     for name, package in LOADED.items():
         started = []
-        for _ in range(FIRST + MORE):
+        for _ in range(effort(FIRST + MORE, 1)):
             ours, theirs = context.Pipe()
             process = context.Process(target=wait_in_process, args=(theirs, package))
             process.start()
             started.append((process, ours, ours.recv()))
-        uss = [settled(partial(private, number), effort) for _, _, number in started[FIRST:]]
-        cases[name] = {"uss": sum(uss) / MORE}
+        cases[name] = {"uss": fmean(settled(partial(private, number), effort) for _, _, number in started[-MORE:])}
         for process, ours, _ in started:
             ours.send(None)
             process.join()
@@ -217,13 +216,12 @@ def raw_process(effort: Effort) -> Cases:
         load = f"import {package}\n" if package else ""
         command = [sys.executable, "-c", load + WAITING.format(answer=1, question=0)]
         started = []
-        for _ in range(FIRST + MORE):
+        for _ in range(effort(FIRST + MORE, 1)):
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             assert process.stdout is not None
             process.stdout.read(1)
             started.append(process)
-        uss = [settled(partial(private, process.pid), effort) for process in started[FIRST:]]
-        cases[name] = {"uss": sum(uss) / MORE}
+        cases[name] = {"uss": fmean(settled(partial(private, process.pid), effort) for process in started[-MORE:])}
         for process in started:
             process.communicate()
     return cases
