@@ -163,6 +163,7 @@ def ask(question: Question, effort: Effort, header: dict[str, object]) -> Result
 
 def _measure_apart(question: str, opponent: str, effort: Effort) -> dict[str, Any]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # or subiso, run from its source, would be compiled at each start
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "outcome.json"
         command = [sys.executable, "-m", "bench._child", question, opponent, str(file), "quick" * effort.quick]
