@@ -201,14 +201,14 @@ def memory() -> collections.Counter:
 class Memory:
     """Whether memory stays flat, over many rounds.
 
-    The median of the last third is compared with that of the first third after the warm-up. Growth is allowed for
-    interpreters that were made in between (what they loaded is never given back, see docs/explanation/limits.md), for
-    each isolate as much as recycling is known to lose, and some for the allocator: the heap of each interpreter grows
-    to the most that anything needed which was done in it.
+    The median of the last third is compared with that of the middle third: until then the heap of each interpreter
+    grows to the most that anything needed which was done in it. Growth is allowed for interpreters that were made in
+    between (what they loaded is never given back, see docs/explanation/limits.md), for each isolate as much as
+    recycling is known to lose, and some for the allocator.
     """
 
     SLACK = 10 << 20
-    PER_HEAP = 2 << 20
+    PER_HEAP = 1 << 20
     PER_ISOLATE = 1300
     PER_INTERPRETER = 7 << 20
 
@@ -227,9 +227,9 @@ class Memory:
         third = len(self.samples) // 3
         if third < 5:
             return 0, self.SLACK
-        parts = self.samples[:third], self.samples[-third:]
-        first, last = ([sorted(column)[third // 2] for column in zip(*part, strict=True)] for part in parts)
-        grown, isolates, interpreters = (after - before for before, after in zip(first, last, strict=True))
+        parts = self.samples[-2 * third : -third], self.samples[-third:]
+        middle, last = ([sorted(column)[third // 2] for column in zip(*part, strict=True)] for part in parts)
+        grown, isolates, interpreters = (after - before for before, after in zip(middle, last, strict=True))
         return (
             grown,
             self.SLACK + heaps * self.PER_HEAP + isolates * self.PER_ISOLATE + interpreters * self.PER_INTERPRETER,
