@@ -78,7 +78,7 @@ def test_contents_can_be_told_apart(part, style):
 
 
 def test_memory_that_grows_is_noticed(part):
-    """What grows with the rounds is more than is allowed; not what comes and goes, or at first, or with an interpreter."""
+    """What grows with the rounds is noticed; not what comes and goes, or grows at first, or with an interpreter."""
     household = part("household")
 
     def judge(sizes, interpreters=lambda number: 0):
