@@ -198,7 +198,7 @@ class Mailbox(Post):
                     pump_from(flag, until, pumped)
                     if ready():
                         if misses and look >= _AT_ONCE:
-                            self._misses = misses >> 1 if misses < _TRIAL else 0
+                            self._misses = misses - 1 if misses < _TRIAL else 0
                         return True
             self._misses = misses + 1 if misses < _TRIAL else _SHORT
             return False
