@@ -1,6 +1,37 @@
-"""The nursery: what Ctrl-C tears while an interpreter is lent is at hand again."""
+"""The nursery: how many interpreters it makes; and what Ctrl-C tears while one is lent is at hand again."""
 
 from pathlib import Path
+
+import pytest
+
+LEAVING = """
+    import os
+    from subiso import Isolate, configure
+    from subiso._kernel import nursery
+    from subiso._kernel.arena import ISOLATE, LEAVING, Arena
+
+    configure(spares=2)
+    assert Isolate.run(abs, -1).result(20) == 1
+    kept = nursery._nursery
+    with kept._changed:
+        assert kept._changed.wait_for(lambda: [one.state for one in kept._berths] == [nursery.IDLE] * 2, 20)
+        leaving, ready = sorted(kept._berths, key=lambda berth: not berth.used)
+        kept._idle.clear()
+        words, home = kept._arena.words, Arena.home(leaving.slot)
+        leaving.state, words[home + ISOLATE], words[home + LEAVING] = nursery.BUSY, leaving.number, {leaving}
+        ready.state = nursery.BOOTING
+        kept._became_idle(ready, recyclable=True)
+        print(len(kept._berths), flush=True)
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(("leaving", "made"), [("leaving.number", 2), ("0", 3)], ids=["about to end", "at work"])
+def test_a_spare_is_made_for_an_isolate_that_works(script, leaving, made):
+    """None is made for one that is about to end, since its interpreter will be idle."""
+    program = script(LEAVING.replace("{leaving}", leaving))
+    assert (program.out, program.returncode) == (f"{made}\n", 0), program.err
+
 
 # Each call into C that code of the nursery's makes is followed by a Ctrl-C, one call after the other, until nothing is
 # left to be torn: a signal's handler runs after such calls, and where functions begin.
@@ -12,7 +43,7 @@ TEAR = """
     sys.path.insert(0, sys.argv[1])
     from tearing import Tear
 
-    names = ("lease", "_take", "_take_idle", "_take_recycling", "_vacate", "_boot", "_lend")
+    names = ("lease", "_take", "_take_idle", "_take_recycling", "_is_leaving", "_vacate", "_boot", "_lend")
     tearing = Tear({getattr(nursery.Nursery, name).__code__ for name in names}.__contains__)
     assert Isolate.run(abs, -1).result(20) == 1
     kept = nursery._nursery

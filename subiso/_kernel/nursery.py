@@ -186,17 +186,20 @@ class Nursery:
 
         Whoever has just been given a result finds its isolate about to end: that is worth waiting for, too.
         """
-        words = self._arena.words
         deadline = monotonic() + _LAST_WORDS
         for berth in self._berths:
-            home = Arena.home(berth.slot)
-            while berth.state == BUSY and words[home + LEAVING] == words[home + ISOLATE] == berth.number:
+            while self._is_leaving(berth):
                 if monotonic() > deadline:
                     break
                 sleep(0)
             if self._is_recycling(berth) and not berth.disposable:
                 return berth
         return None
+
+    def _is_leaving(self, berth: _Berth) -> bool:
+        """Return whether its isolate has done its work, and may have given its result, but has not ended yet."""
+        words, home = self._arena.words, Arena.home(berth.slot)
+        return berth.state == BUSY and words[home + LEAVING] == words[home + ISOLATE] == berth.number
 
     def _is_recycling(self, berth: _Berth) -> bool:
         words, home = self._arena.words, Arena.home(berth.slot)
@@ -439,7 +442,9 @@ class Nursery:
                 berth.state = RETIRING
                 self.node.tell(berth.slot, nodes.RETIRE, 0)
         self._changed.notify_all()
-        warm = sum(one.state in (IDLE, BOOTING) or self._is_recycling(one) for one in self._berths)
+        warm = sum(  # also who is about to be: whoever was given its result may have taken the next one at once
+            one.state in (IDLE, BOOTING) or self._is_leaving(one) or self._is_recycling(one) for one in self._berths
+        )
         if warm < Limits.spares and not (self.closing or self._retiring):
             try:
                 self._boot(self._vacate())
