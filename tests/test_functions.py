@@ -3,6 +3,7 @@
 import abc
 import asyncio
 import contextlib
+import copyreg
 import ctypes
 import dataclasses
 import dis
@@ -472,6 +473,19 @@ def test_containers_of_weak_references():
         arrived, others = copied((container, keys))
         assert type(arrived) is type(container)
         assert list(getattr(arrived, "values", arrived.__iter__)()) in ([others[0]], [1])
+
+
+def test_modules_of_a_class_of_their_own(monkeypatch):
+    """They are named like others, unless copyreg knows better."""
+
+    class OwnModule(types.ModuleType):
+        pass
+
+    monkeypatch.setattr(json, "__class__", OwnModule)
+    assert copied(json) is json
+    functions.reset()
+    monkeypatch.setitem(copyreg.dispatch_table, OwnModule, lambda obj: (str, (obj.__name__,)))
+    assert copied(json) == "json"
 
 
 @pytest.mark.skipif(not hasattr(types, "LazyImportType"), reason="lazy imports came with Python 3.15")

@@ -326,8 +326,10 @@ def _find_reducer(kind: type, kinds: _Kinds) -> "Reducer | None":
     named = _REDUCERS_BY_NAME.get((module, kind.__name__))
     if named is not None:
         return named
+    if kind in sys.modules["copyreg"].dispatch_table:
+        return None
     if type(kind.__reduce_ex__) is FunctionType or type(kind.__reduce__) is FunctionType:
-        return _reduce_by_own_word if kind not in sys.modules["copyreg"].dispatch_table else None
+        return _reduce_by_own_word
     return _reduce_module if issubclass(kind, ModuleType) else None
 
 
