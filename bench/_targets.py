@@ -137,22 +137,21 @@ def _gain(every: All) -> str:
 
 
 def _memory(every: All) -> str:
-    process, spawned = (memory.RAW_PROCESS, "msgspec", "uss"), ("process (spawn)", "msgspec", "uss")
-    bare, loaded, receiving, other = (
-        shown(every, "memory", *which, "MB")
-        for which in (
-            (memory.RAW_INTERPRETER, "bare", "uss"),
-            (memory.RAW_INTERPRETER, "msgspec", "uss"),
-            (memory.RAW_RECEIVER, "msgspec", "uss"),
-            process,
+    bare, loaded, receiving, process = (
+        shown(every, "memory", name, case, "uss", "MB")
+        for name, case in (
+            (memory.RAW_INTERPRETER, "bare"),
+            (memory.RAW_INTERPRETER, "msgspec"),
+            (memory.RAW_RECEIVER, "msgspec"),
+            (memory.RAW_PROCESS, "msgspec"),
         )
     )
-    least = ratio("memory", (memory.RAW_RECEIVER, "msgspec", "uss"), spawned)(every)
+    least = ratio("memory", (memory.RAW_RECEIVER, "msgspec", "uss"), ("process (spawn)", "msgspec", "uss"))(every)
     return (
         f"an interpreter on a thread, with nothing of subiso's, takes {bare}; with msgspec and what that imports "
         f"{loaded}; with `threading` and `pickle` besides {receiving}"
         + (f", which is {least.median:.3g} of a process: so much would remain if subiso were nothing" if least else "")
-        + f'; `python -c "import msgspec"` {other}'
+        + f'; `python -c "import msgspec"` {process}'
     )
 
 

@@ -207,7 +207,7 @@ class Memory:
     recycling is known to lose, and some for the allocator.
     """
 
-    SLACK = 10 << 20
+    SLACK = 5 << 20
     PER_HEAP = 1 << 20
     PER_ISOLATE = 1300
     PER_INTERPRETER = 7 << 20
