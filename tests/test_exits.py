@@ -331,6 +331,67 @@ def test_what_can_still_be_done_at_the_end(start):
     assert (program.returncode, program.out, program.err) == (0, "late False True 0 []\n", "")
 
 
+WRITING = """
+    import atexit, functools, logging, operator, sys, threading, time
+    from subiso import Isolate, ReceivePort
+    from subiso._kernel import nursery as nurseries
+
+    def work(out):
+        with ReceivePort() as port:
+            out.send(port.send_port)
+            port.receive()
+
+    def block(out):
+        lock = threading.Lock()
+        lock.acquire()
+        list(map(operator.call, [functools.partial(out.send, 1), lock.acquire]))  # no line of Python between the two
+
+    begun, over = threading.Event(), threading.Event()
+    atexit.register(over.set)  # before subiso's own, so it is called after it
+
+    def write(what):
+        \"\"\"Be at it when the program ends, and for a moment longer.\"\"\"
+        begun.set()
+        while not nurseries._nursery.closing:
+            time.sleep(0.001)
+        sys.stderr.write("too late" if over.wait(0.3) else "in time")
+
+    with ReceivePort() as out:
+        if sys.argv[1] == "a callback":
+            future = Isolate.run(work, out.send_port)
+            go = out.receive()
+            future.add_done_callback(write)
+            go.send(1)
+        else:
+            logging.getLogger("subiso").addFilter(write)
+            isolate = Isolate.spawn(block, out.send_port)
+            out.receive()
+            isolate.kill()
+    begun.wait()
+    sys.exit(9)
+"""
+
+
+@pytest.mark.parametrize("writer", ["a callback", "a filter of the log"])
+def test_what_writes_at_the_end_is_waited_for(script, writer):
+    """Finalization aborts where a thread is stopped that has taken a stream's lock: none of subiso's is then."""
+    program = script(WRITING, writer)
+    assert program.returncode == 9, program.err
+    assert "in time" in program.err
+    assert "Fatal" not in program.err
+
+
+@pytest.mark.parametrize("blocked", ["a callback", "a filter of the log"])
+def test_what_never_returns_does_not_hold_up_the_end(start, blocked):
+    """A callback or filter that blocks for ever in a thread of subiso's is given up."""
+    program = start(WRITING.replace("while not nurseries._nursery.closing", "while True"), blocked)
+    begin = time.monotonic()
+    program.finish()
+    assert time.monotonic() - begin < BOUND
+    assert program.returncode == 9, program.err
+    assert "Fatal" not in program.err
+
+
 @pytest.mark.stress
 @pytest.mark.parametrize("how", ["0", "3", "raise"])
 @pytest.mark.parametrize("entries", [[entry] for entry in ENTRIES] + [ENTRIES], ids="-".join)

@@ -530,7 +530,25 @@ class Nursery:
         before = self.abandoned()
         stuck = self.await_ends(exits.PATIENCE) + self.abandoned()
         exits.say_who_was_running(before + [name for name in running if name not in before], stuck)
-        exits.finish(everything_closed=not stuck and self.retire_idle(exits.PATIENCE))
+        everything_closed = not stuck and self.retire_idle(exits.PATIENCE)
+        try:
+            self._settle(exits.PATIENCE)
+        finally:
+            exits.finish(everything_closed)
+
+    def _settle(self, timeout: float) -> None:
+        """Wait ``timeout`` seconds for what main's attendant and broker have begun, callbacks and handlers of the log.
+
+        Finalization stops their threads wherever they are, and aborts if one of them was writing on a stream.
+        """
+        deadline = monotonic() + timeout
+        attendant, of_attendant, of_broker = self.node.locals.get("attendant"), threading.Event(), threading.Event()
+        if attendant is not None:
+            attendant.call_at(monotonic(), of_attendant.set)
+            of_attendant.wait(timeout)
+        self._pending.append(of_broker.set)
+        self.node.tell(nodes.MAIN, nodes.PENDING, 0)
+        of_broker.wait(max(deadline - monotonic(), 0))
 
     def await_ends(self, timeout: float) -> list[str]:
         """Wait ``timeout`` seconds for all isolates to end; return the names of those that have not."""
