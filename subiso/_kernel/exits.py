@@ -1,6 +1,5 @@
 """The end of the program: in bounded time, with its exit code, whatever its isolates do."""
 
-import contextlib
 import os
 import sys
 import warnings
@@ -170,8 +169,10 @@ def _remind_of_interrupt() -> None:
     It keeps that in one variable of the process, which every interpreter that begins to run a text sets back (3.13);
     a text that ends with KeyboardInterrupt sets it.
     """
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         exec("raise KeyboardInterrupt")
+    except KeyboardInterrupt:
+        pass
 
 
 def finish(everything_closed: bool) -> None:

@@ -15,8 +15,8 @@ A hack on CPython's insides, and why it is sound: an asynchronous exception is s
 run nothing for a while, and is taken back before the thread does anything for the kernel.
 """
 
+import _signal  # type: ignore[import-not-found]  # `signal` loads `enum` to give these names, which takes 2 ms
 import gc
-import signal
 import sys
 import threading
 
@@ -27,7 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_SIGNAL = signal.SIGURG  # nobody sends it, and by default it is ignored
+_SIGNAL = _signal.SIGURG  # nobody sends it, and by default it is ignored
 
 
 def prepare() -> None:
@@ -35,9 +35,9 @@ def prepare() -> None:
     if (
         SIGNALS_DELIVER_EXCEPTIONS
         and threading.current_thread() is threading.main_thread()
-        and signal.getsignal(_SIGNAL) is signal.SIG_DFL
+        and _signal.getsignal(_SIGNAL) == _signal.SIG_DFL
     ):
-        signal.signal(_SIGNAL, _on_signal)
+        _signal.signal(_SIGNAL, _on_signal)
 
 
 def _on_signal(number: int, frame: object) -> None:
@@ -81,7 +81,7 @@ def interrupt_calls(threads: list[threading.Thread]) -> None:
         for thread in threads:
             if thread.ident is not None and thread.is_alive() and claim(thread.ident):
                 _set_error(thread.ident, IsolateKilled)
-                signal.pthread_kill(thread.ident, _SIGNAL)
+                _signal.pthread_kill(thread.ident, _SIGNAL)
 
 
 def spare_this_thread() -> None:
