@@ -19,6 +19,7 @@ from types import CodeType
 
 import subiso
 from subiso import Actor, Isolate, IsolateGroup, IsolatePool, ReceivePort, Supervisor, Transferable
+from subiso import pool as pools
 from subiso._kernel import nursery
 
 BOUND = 30  # seconds after which one of them hangs
@@ -186,6 +187,10 @@ def try_instant(work: Callable[[], None], tear: Tear, instant: int) -> tuple[boo
         assert Isolate.run(double, instant).result(BOUND / 3) == 2 * instant
     except BaseException as error:
         wrong.append(f"afterwards {error!r}")
+    for crew in [*pools._crews]:
+        crew.close()
+        if not crew.node.mailbox.wait([crew.changed], lambda crew=crew: crew.is_over, BOUND / 3):
+            wrong.append("a pool never ends")
     if living := nursery._nursery.await_ends(BOUND / 3):
         wrong.append(f"there is still {', '.join(living)}")
     faulthandler.cancel_dump_traceback_later()

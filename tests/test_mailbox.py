@@ -218,6 +218,27 @@ def test_the_end_of_an_isolate_is_noticed(mailboxes):
     assert here.arena.memory[Arena.watchers(1) + 2] == 0
 
 
+def test_an_end_is_told_though_ctrl_c_comes_as_it_is_noticed(mailboxes, monkeypatch):
+    """Whoever waits next is told of it: the watch is taken out when its waiter is among those to be told, not before."""
+    one, other = mailboxes
+    told = Waitable()
+    other.watch(1, 1, told)
+    one.arena.words[Arena.home(1) + ISOLATE] = 0
+    one.announce_end(1)
+    ends = []
+    told.on_event = lambda: ends.append(1)
+
+    def tear(slot):
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(other, "_forget_slot", tear)
+    with pytest.raises(KeyboardInterrupt):
+        other.pump()
+    other.pump()
+    assert ends
+
+
 def test_taking_back_a_watch(mailboxes):
     """A watch that is taken back costs nothing more; taking it back again does nothing."""
     here, there = mailboxes

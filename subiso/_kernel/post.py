@@ -393,9 +393,9 @@ class Post:
         alive = self.arena.words[Arena.home(slot) + ISOLATE]
         ended = [waitable for number, waitable in self._watches[slot] if number != alive]
         if ended:
+            events += ended  # first: Ctrl-C may come at each of these, and to be told twice does no harm
             self._watches[slot] = [entry for entry in self._watches[slot] if entry[0] == alive]
             self._forget_slot(slot)
-            events += ended
 
     def grant(self, address: int, slot: int, number: int, holds: bool = True) -> None:
         """Note, wherever the port at ``address`` lives, that an isolate is given its send port, or holds it no more.
