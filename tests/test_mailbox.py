@@ -219,7 +219,7 @@ def test_the_end_of_an_isolate_is_noticed(mailboxes):
 
 
 def test_an_end_is_told_though_ctrl_c_comes_as_it_is_noticed(mailboxes, monkeypatch):
-    """Whoever waits next is told of it: the watch is taken out when its waiter is among those to be told, not before."""
+    """Whoever waits next is told of it: a watch is not taken out before its waiter is among those to be told."""
     one, other = mailboxes
     told = Waitable()
     other.watch(1, 1, told)
