@@ -1,6 +1,7 @@
 """The future of work that runs in an isolate."""
 
 import concurrent.futures
+import threading
 import weakref
 from concurrent.futures import Future
 from time import monotonic
@@ -9,7 +10,7 @@ from subiso import failures, messages, reports
 from subiso._kernel import attendant as attendants
 from subiso._kernel import parcels, protocol, waiting
 from subiso._kernel.insisting import insist
-from subiso._kernel.interrupt import unwind
+from subiso._kernel.interrupt import IsolateKilled, unwind
 from subiso._kernel.waitables import Waitable
 from subiso._typing import R
 from subiso.errors import IsolateKilledError, IsolateTimeoutError, SendError
@@ -22,6 +23,21 @@ if TYPE_CHECKING:
     from subiso._kernel.node import Node
 
 _CANCELLED, _FINISHED = "CANCELLED_AND_NOTIFIED", "FINISHED"
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Return whether an error is for whoever runs here: a signal's handler has raised it, or a kill.
+
+    It may come while a thread that waits for one future takes the result of another.
+    """
+    if isinstance(error, Exception):
+        return False
+    return isinstance(error, IsolateKilled) or threading.current_thread() is threading.main_thread()
+
+
+def lost(name: str) -> IsolateKilledError:
+    """Return the outcome of work whose result was interrupted as it arrived."""
+    return IsolateKilledError(f"the result of {name} was lost: a signal came as it arrived")
 
 
 class IsolateFuture(Future[R]):
@@ -87,10 +103,11 @@ class IsolateFuture(Future[R]):
             return
         except BaseException:  # Ctrl-C, perhaps with the message in hand
             if not inbox.messages:
-                self._fail(IsolateKilledError(f"the result of {self._name} was lost: a signal came as it arrived"))
+                self._fail(lost(self._name))
             raise
         result: Any = None
         error: BaseException | None = None
+        interruption: BaseException | None = None
         try:
             kind, body, buffers = parcels.unpack(*message)
             if kind == protocol.FAILURE:
@@ -99,11 +116,15 @@ class IsolateFuture(Future[R]):
                 result = messages.decode(kind, body, buffers)
         except BaseException as failure:
             error = failure
+            if is_interruption(failure):
+                error, interruption = lost(self._name), failure
         try:
             self._settle(result, error)
         except BaseException:  # Ctrl-C
             self._settle(result, error)
             raise
+        if interruption is not None:
+            raise interruption
 
     def _fail(self, error: BaseException) -> None:
         self._settle(None, error)

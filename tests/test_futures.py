@@ -8,7 +8,7 @@ from time import monotonic
 
 import pytest
 
-from subiso import Isolate, IsolateFuture, IsolateKilledError, ReceivePort
+from subiso import Isolate, IsolateFuture, IsolateKilledError, IsolatePool, PortEmpty, ReceivePort
 
 LONG = 20  # seconds: the bound of a wait that should be over at once
 
@@ -319,3 +319,31 @@ def test_futures_are_started_not_made():
     future.result(LONG)
     assert type(future) is IsolateFuture
     assert "finished" in repr(future)
+
+
+class Interrupting:
+    """Raises KeyboardInterrupt where it arrives, as Ctrl-C may while a result is decoded."""
+
+    def __reduce__(self):
+        return fail, (KeyboardInterrupt(),)
+
+
+@pytest.mark.parametrize("how", ["run", "submit"])
+def test_an_interruption_is_for_whoever_waits(how):
+    """Ctrl-C that comes as a result arrives is raised where main waits, for whatever it waits, and nothing hangs.
+
+    The attendant may be quicker than main to take the result; what is raised in its thread is the result's own.
+    """
+    for _ in range(50):
+        with IsolatePool(1) as pool, ReceivePort(end_with_senders=False) as quiet:
+            future = Isolate.run(Interrupting) if how == "run" else pool.submit(Interrupting)
+            try:
+                while not future.done():
+                    with pytest.raises(PortEmpty):
+                        quiet.receive(0.1)
+            except KeyboardInterrupt:
+                assert type(future.exception(LONG)) is IsolateKilledError
+                assert Isolate.run(square, 3).result(LONG) == pool.submit(square, 3).result(LONG) == 9
+                return
+            assert type(future.exception(LONG)) is KeyboardInterrupt
+    pytest.fail("main has never taken the result")
