@@ -15,6 +15,8 @@ PACKAGES = ["msgspec", "numpy", "pillow", "loky", "mpire", "aiointerpreters", "i
 
 def header() -> dict[str, object]:
     """Describe the machine, the versions and the moment."""
+    import psutil  # what only tests the page does without
+
     return {
         "python": sys.version.split()[0],
         "compiler": platform.python_compiler(),
@@ -22,7 +24,7 @@ def header() -> dict[str, object]:
         "processor": _processor(),
         "cores": cores(),
         "memory_gb": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9, 1),
-        "load_before": round(os.getloadavg()[0], 2),
+        "busy_before": psutil.cpu_percent(interval=1),  # of all processors, by whatever else runs
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
         "commit": _commit(),
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),

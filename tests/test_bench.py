@@ -335,7 +335,7 @@ def test_a_quick_page_warns():
 def test_a_page_of_a_busy_machine_warns():
     """A page says if the machine had other things to do."""
     results = echo_results((5, 40))
-    results.header = HEADER | {"load_before": 7.0}
+    results.header = HEADER | {"busy_before": 40.0}
     assert "other things to do" in _report.page({"3.14": {"echo": results}})
 
 

@@ -10,7 +10,7 @@ Addresses cannot be tried out, so the check is a hash of these words: a record t
 `DamagedError`.
 """
 
-import struct
+import _struct
 
 from subiso._kernel import protocol
 from subiso._kernel.arena import DamagedError
@@ -67,8 +67,8 @@ def pack(kind: int, body: bytes, buffers: "Sequence[memoryview | Region]") -> by
             laid_out = bytearray(size)
             _lay_out(rest, laid_out)
             tail = bytes(laid_out)
-        words = struct.pack(f"{4 + len(places)}Q", len(places) // 2, kind, size, address, *places)
-        return struct.pack("q", hash(words)) + words + tail
+        words = _struct.pack(f"{4 + len(places)}Q", len(places) // 2, kind, size, address, *places)
+        return _struct.pack("q", hash(words)) + words + tail
     except BaseException:
         for region in left:
             region.come_back()

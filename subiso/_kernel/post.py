@@ -15,8 +15,8 @@ Races, and what closes them
     whether the name is still there.
 """
 
-import struct
 from _heapq import heapify, heappop, heappush
+from _struct import Struct
 from collections import deque
 from time import monotonic_ns as now
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 FIRST_INDEX = 16  # of a port that is opened; those below are at fixed places
-_GRANT = struct.Struct("3Q")  # slot, isolate's number, whether it holds the port
+_GRANT = Struct("3Q")  # slot, isolate's number, whether it holds the port
 REPLIES = 2  # the index in the addresses of inboxes for one reply
 
 
