@@ -15,8 +15,6 @@ PACKAGES = ["msgspec", "numpy", "pillow", "loky", "mpire", "aiointerpreters", "i
 
 def header() -> dict[str, object]:
     """Describe the machine, the versions and the moment."""
-    import psutil  # what only tests the page does without
-
     return {
         "python": sys.version.split()[0],
         "compiler": platform.python_compiler(),
@@ -24,11 +22,20 @@ def header() -> dict[str, object]:
         "processor": _processor(),
         "cores": cores(),
         "memory_gb": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9, 1),
-        "busy_before": psutil.cpu_percent(interval=1),  # of all processors, by whatever else runs
+        "busy_before": _busy(),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
         "commit": _commit(),
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
     }
+
+
+def _busy() -> float | None:
+    """Return how much of all processors is taken by other things, in per cent, if psutil is there to tell."""
+    try:
+        import psutil
+    except ImportError:
+        return None
+    return psutil.cpu_percent(interval=1)
 
 
 def _processor() -> str:
@@ -46,8 +53,14 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    """Return the commit, marked if anything differs from it but the results and the page."""
     try:
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+        commit = _git("rev-parse", "--short", "HEAD")
+        changed = _git("status", "--porcelain", "--", ".", ":!bench/results", ":!docs")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"  # not a clone
+    return f"{commit}-dirty" if changed else commit
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()

@@ -133,7 +133,7 @@ def machine(every: dict[str, All]) -> Iterator[str]:
 
 def is_busy(header: dict[str, Any]) -> bool:
     """Tell whether the machine had other things to do just before the measurement."""
-    return float(header.get("busy_before", 0)) > BUSY
+    return float(header.get("busy_before") or 0) > BUSY
 
 
 def page(every: dict[str, All]) -> str:
