@@ -93,7 +93,7 @@ def cold(name: str, effort: Effort) -> Cases:
     )
     cases: Cases = {COLD: {}, IMPORTED: {}, PROGRAM: {}}
     found: dict[str, list[float]] = {case: [] for case in cases}
-    for number in range(effort(4, 1)):
+    for number in range(effort(8, 1)):
         before = time.perf_counter()
         outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         whole = time.perf_counter() - before

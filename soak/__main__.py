@@ -9,6 +9,7 @@ The exit code is 0 if nothing was wrong, 1 after a failure, 70 after a hang.
 
 import argparse
 import collections
+import ctypes
 import json
 import logging
 import os
@@ -204,11 +205,18 @@ def _stay(use_numpy: bool) -> None:
     time.sleep(0.3)
 
 
+def do_without_huge_pages() -> None:
+    """Have the kernel make none here: it would, of two megabytes each, at its own time, for Python 3.15 asks for them."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE
+
+
 def main(arguments: list[str]) -> int:
     options = parse(arguments)
     if options.write_page:
         history.write_page()
         return 0
+    do_without_huge_pages()
     logging.getLogger("subiso").setLevel(logging.CRITICAL + 1)  # of restarts, and what was abandoned
     seed = random.SystemRandom().randrange(1 << 32) if options.seed is None else options.seed
     replayed = None

@@ -296,6 +296,33 @@ def test_abandoned_isolates_do_not_hold_up_the_end(entry, start):
     assert "".join(lines).count("(blocked in C code)") == abandoned
 
 
+def test_the_warning_where_nothing_has_loaded_logging(start):
+    """It is on stderr, as that of `logging` would be, which subiso's own thread does not import for it."""
+    program = start(
+        """
+        import functools, operator, sys, threading
+        from subiso import Isolate, ReceivePort
+        from subiso._kernel import nursery
+
+        def block(out):
+            lock = threading.Lock()
+            lock.acquire()
+            list(map(operator.call, [functools.partial(out.send, 1), lock.acquire]))
+
+        with ReceivePort() as out:
+            isolate = Isolate.spawn(block, out.send_port, name="blocked")
+            out.receive(20)
+            isolate.kill()
+            print(isolate.join(20))
+        nursery._nursery._settle(20)
+        print("logging" in sys.modules)
+        """
+    )
+    program.finish()
+    assert program.out.split() == ["True", "False"], program.err
+    assert "isolate 'blocked' could not be stopped, for a call into C does not return" in program.err
+
+
 def test_paused_isolates_do_not_hold_up_the_end(start):
     """Isolates that are paused, from the start or later, end with the program; the one line names them."""
     program = start(

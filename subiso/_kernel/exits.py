@@ -35,6 +35,15 @@ def say_who_was_running(running: list[str], stuck: list[str]) -> None:
         pass
 
 
+def warn(text: str) -> None:
+    """Log a warning, or write what `logging` would if the program has not loaded it: the broker imports nothing."""
+    get_logger = getattr(sys.modules.get("logging"), "getLogger", None)
+    if get_logger is not None:
+        get_logger("subiso").warning("%s", text)
+    elif sys.stderr is not None:
+        sys.stderr.write(f"{text}\n")
+
+
 def forward_output(stream: str, text: str) -> None:
     """Write what an isolate printed to main's stream of that name, whatever that is now."""
     target = getattr(sys, stream, None)

@@ -383,11 +383,8 @@ class Nursery:
             berth.state = ABANDONED
             self._changed.notify_all()
         if not self.closing:
-            import logging
-
-            logging.getLogger("subiso").warning(
-                "isolate %r could not be stopped, for a call into C does not return; it has been abandoned", berth.name
-            )
+            why = "a call into C does not return"
+            exits.warn(f"isolate {berth.name!r} could not be stopped, for {why}; it has been abandoned")
 
     def _handle(self, operation: str, number: int, facts: "list[Any]") -> None:
         if operation == nodes.READY:
