@@ -206,7 +206,7 @@ def _stay(use_numpy: bool) -> None:
 
 
 def do_without_huge_pages() -> None:
-    """Have the kernel make none here: it would, of two megabytes each, at its own time, for Python 3.15 asks for them."""
+    """Have the kernel make none here: Python 3.15 asks for them, and they come at any time, of two megabytes each."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE
 
