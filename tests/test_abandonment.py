@@ -300,7 +300,7 @@ def test_the_warning_where_nothing_has_loaded_logging(start):
     """It is on stderr, as that of `logging` would be, which subiso's own thread does not import for it."""
     program = start(
         """
-        import functools, operator, sys, threading
+        import functools, operator, os, sys, threading
         from subiso import Isolate, ReceivePort
         from subiso._kernel import nursery
 
@@ -314,6 +314,8 @@ def test_the_warning_where_nothing_has_loaded_logging(start):
             out.receive(20)
             isolate.kill()
             print(isolate.join(20))
+        while not any(berth.state == nursery.ABANDONED for berth in nursery._nursery._berths):
+            os.sched_yield()
         nursery._nursery._settle(20)
         print("logging" in sys.modules)
         """
