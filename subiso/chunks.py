@@ -14,7 +14,6 @@ from subiso._kernel.waitables import Waitable
 from subiso._pickling import functions
 from subiso.errors import SendError
 from subiso.failures import unpack
-from subiso.futures import is_interruption, lost
 from subiso.tasks import TaskFuture
 
 TYPE_CHECKING = False
@@ -101,10 +100,7 @@ class Chunk(TaskFuture[None]):
                 return False
             seconds, results, failed = messages.decode(kind, body, buffers)
         except BaseException as error:
-            if is_interruption(error):
-                self._fail(lost(self._name))
-                raise
-            self._fail(error)
+            self._fail_to_take(error)
             return False
         if failed is not None:
             self.failed = unpack(failed)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _CANCELLED, _FINISHED = "CANCELLED_AND_NOTIFIED", "FINISHED"
 
 
-def is_interruption(error: BaseException) -> bool:
+def _is_interruption(error: BaseException) -> bool:
     """Return whether an error is for whoever runs here: a signal's handler has raised it, or a kill.
 
     It may come while a thread that waits for one future takes the result of another.
@@ -35,7 +35,7 @@ def is_interruption(error: BaseException) -> bool:
     return isinstance(error, IsolateKilled) or threading.current_thread() is threading.main_thread()
 
 
-def lost(name: str) -> IsolateKilledError:
+def _lost(name: str) -> IsolateKilledError:
     """Return the outcome of work whose result was interrupted as it arrived."""
     return IsolateKilledError(f"the result of {name} was lost: a signal came as it arrived")
 
@@ -103,7 +103,7 @@ class IsolateFuture(Future[R]):
             return
         except BaseException:  # Ctrl-C, perhaps with the message in hand
             if not inbox.messages:
-                self._fail(lost(self._name))
+                self._fail(_lost(self._name))
             raise
         result: Any = None
         error: BaseException | None = None
@@ -116,8 +116,8 @@ class IsolateFuture(Future[R]):
                 result = messages.decode(kind, body, buffers)
         except BaseException as failure:
             error = failure
-            if is_interruption(failure):
-                error, interruption = lost(self._name), failure
+            if _is_interruption(failure):
+                error, interruption = _lost(self._name), failure
         try:
             self._settle(result, error)
         except BaseException:  # Ctrl-C
@@ -128,6 +128,13 @@ class IsolateFuture(Future[R]):
 
     def _fail(self, error: BaseException) -> None:
         self._settle(None, error)
+
+    def _fail_to_take(self, error: BaseException) -> None:
+        """End with what was raised as the result was taken; raise it if it is for whoever runs here."""
+        if _is_interruption(error):
+            self._fail(_lost(self._name))
+            raise error
+        self._fail(error)
 
     def _settle(self, result: "Any", error: BaseException | None) -> None:
         """Give the future its outcome, once: cancelling, killing and the result itself may race."""

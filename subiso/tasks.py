@@ -11,7 +11,7 @@ from subiso._kernel.waitables import Waitable
 from subiso._pickling import references
 from subiso._typing import R
 from subiso.errors import IsolateTimeoutError, SendError
-from subiso.futures import IsolateFuture, is_interruption, lost
+from subiso.futures import IsolateFuture
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -135,10 +135,7 @@ class TaskFuture(IsolateFuture[R]):
                 return False
             result = messages.decode(kind, body, buffers)
         except BaseException as error:
-            if is_interruption(error):
-                self._fail(lost(self._name))
-                raise
-            self._fail(error)
+            self._fail_to_take(error)
             return False
         self._settle(result, None)
         return True

@@ -25,14 +25,10 @@ _tool: int | None = None
 
 def say_who_was_running(running: list[str], stuck: list[str]) -> None:
     """Write one line on stderr that names the isolates which the program did not wait for."""
-    if not running or sys.stderr is None:
+    if not running:
         return
     names = [f"{name} (blocked in C code)" if name in stuck else name for name in running]
-    try:
-        sys.stderr.write(f"subiso: the program ended while isolates were running: {', '.join(names)}\n")
-        sys.stderr.flush()
-    except (OSError, ValueError):
-        pass
+    _write_line(f"subiso: the program ended while isolates were running: {', '.join(names)}")
 
 
 def warn(text: str) -> None:
@@ -40,8 +36,19 @@ def warn(text: str) -> None:
     get_logger = getattr(sys.modules.get("logging"), "getLogger", None)
     if get_logger is not None:
         get_logger("subiso").warning("%s", text)
-    elif sys.stderr is not None:
+    else:
+        _write_line(text)
+
+
+def _write_line(text: str) -> None:
+    """Write a line on stderr, if there is one that takes it."""
+    if sys.stderr is None:
+        return
+    try:
         sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        pass
 
 
 def forward_output(stream: str, text: str) -> None:
